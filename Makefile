@@ -1,0 +1,53 @@
+# make demo | test | lint: everything installs into $(VENV); nothing else is touched.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test slow lint bench networks clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      the main job on a trained network that is in the repository"
+	@echo "make test      the test suite (under 10 minutes on two cores)"
+	@echo "make slow      the tests that take longer"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     the measurements of docs/benchmarks.md"
+	@echo "make networks  train the networks of examples/networks again"
+	@echo "make clean     remove $(VENV) and build products"
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fpanalysis needs Python 3.11 or newer, found " + sys.version.split()[0] + ": name another with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	$(PIP) -e '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p demo-output
+	$(BIN)/fpanalysis shift examples/networks/function-approximation-relu-in-0.5.pt --noise 0:0.5 --figure demo-output/shift.png
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -m '' -s
+
+networks: $(VENV)/.installed
+	$(BIN)/python examples/train_networks.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-output

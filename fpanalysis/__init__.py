@@ -1,0 +1,51 @@
+"""fpanalysis: fixed points and stationary distributions of noisy recurrent networks.
+
+    import fpanalysis as fpa
+
+    net = fpa.load("model.pt")
+    fps = fpa.find_fixed_points(net)
+    st = fpa.stationary(net, method="closure")
+    sh = fpa.shift(net, sigma=(0, 0.25, 0.5))
+
+The public names are imported on first use, so that ``import fpanalysis`` is quick.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "Network": "fpanalysis.network",
+    "Activation": "fpanalysis.activations",
+    "InputError": "fpanalysis.results",
+    "Provenance": "fpanalysis.results",
+    "Status": "fpanalysis.results",
+    "load": "fpanalysis.checkpoint",
+    "save": "fpanalysis.checkpoint",
+    "FixedPoints": "fpanalysis.fixed_points",
+    "find_fixed_points": "fpanalysis.fixed_points",
+    "Stationary": "fpanalysis.stationary",
+    "stationary": "fpanalysis.stationary",
+    "Shift": "fpanalysis.shift",
+    "shift": "fpanalysis.shift",
+    "attenuation_bias": "fpanalysis.bias",
+    "attribute_bias": "fpanalysis.bias",
+}
+_MODULES = ("bias", "figures", "gaussian", "models", "tasks")
+
+__all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    if name in _EXPORTS:
+        value = getattr(import_module(_EXPORTS[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"fpanalysis.{name}")
+    else:
+        raise AttributeError(f"module 'fpanalysis' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,525 @@
+"""Activations f with derivatives and Gaussian moments; adding one is adding one class.
+
+For x ~ N(a, s^2), elementwise and broadcasting over neurons:
+
+    M(a, s) = E f(x)          mean
+    G(a, s) = E f'(x)         gain, = dM/da
+    V(a, s) = Var f(x)        transmitted variance
+    beta(a, s) = M - f(a)     asymmetric attenuation (local bias)
+    c_k(a, s) = E[f(a + s xi) He_k(xi)] / sqrt(k!)     Hermite coefficients, c_0 = M, c_1 = s G
+
+No moment is computed as a difference of nearly equal numbers: V and beta stay accurate *relative to
+themselves* deep in the tails. Piecewise linear activations use repeated integrals of the normal tail
+(Abramowitz & Stegun 7.2), erf uses Plackett's identity, the others a trapezoid rule (`fpanalysis.gaussian`) on
+exact formulas for f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a).
+"""
+
+from __future__ import annotations
+
+from math import inf, pi, sqrt
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis import gaussian
+from fpanalysis.results import InputError
+
+if TYPE_CHECKING:
+    import sympy
+    import torch
+
+Array = NDArray[np.float64]
+
+REGISTRY: dict[str, type[Activation]] = {}
+CHUNK = 1 << 21  #: values of f held at once by a quadrature
+
+
+class Moments(NamedTuple):
+    """Gaussian moments of an activation, each of the broadcast shape of (a, s)."""
+
+    M: Array
+    G: Array
+    V: Array
+    beta: Array
+
+
+class Activation:
+    """An activation function. Subclasses give `name`, `f`, `df`, `d2f`, `sympy`, `torch` and, where the
+    default quadrature is not wanted, `_moments` and `hermite`.
+
+    `strip` is the distance of the nearest complex singularity of f from the real axis; `bounded` says
+    whether |f| is; `smooth` whether f'' exists everywhere.
+    """
+
+    name: ClassVar[str] = ""
+    bounded: ClassVar[bool] = False
+    smooth: ClassVar[bool] = True
+    strip: ClassVar[float] = inf
+
+    def __init_subclass__(cls) -> None:
+        if cls.name:
+            REGISTRY[cls.name] = cls
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this activation again: plain numbers, strings and lists."""
+        return {}
+
+    def config(self) -> str | dict[str, Any]:
+        """What a checkpoint remembers: the name, with the parameters if there are any."""
+        parameters = self.parameters()
+        return {"name": self.name, **parameters} if parameters else self.name
+
+    @property
+    def key(self) -> str:
+        return repr((self.name, sorted(self.parameters().items())))
+
+    def check_size(self, N: int) -> None:
+        """Raise `InputError` if parameters that are one per neuron do not fit N neurons."""
+
+    def f(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no f")
+
+    def df(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no df")
+
+    def d2f(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no d2f")
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        raise NotImplementedError(f"activation {self.name!r} has no sympy expression")
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"activation {self.name!r} has no torch function")
+
+    def difference(self, a: Array, d: Array) -> Array:
+        """f(a + d) - f(a); override where this cancels."""
+        return self.f(a + d) - self.f(a)
+
+    def second_difference(self, a: Array, d: Array) -> Array:
+        """f(a + d) + f(a - d) - 2 f(a); override where a formula without cancellation is known.
+
+        Below |d| = 1 it is d^2 times the integral of (1 - |t|) f''(a + t d) over [-1, 1].
+        """
+        a, d = np.broadcast_arrays(a, d)
+        plain = self.f(a + d) + self.f(a - d) - 2 * self.f(a)
+        t, w = np.polynomial.legendre.leggauss(8)
+        t, w = (t + 1) / 2, w / 2 * (1 - (t + 1) / 2)
+        near = sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in zip(t, w, strict=True))
+        return np.where(np.abs(d) < 1, d**2 * near, plain)
+
+    def moments(self, a: ArrayLike, s: ArrayLike) -> Moments:
+        """M, G, V and beta at mean `a` and standard deviation `s` >= 0 (s = 0 gives f, f', 0, 0)."""
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        if np.any(s < 0):
+            raise InputError(f"s must be >= 0: it is a standard deviation; found {s.min()}")
+        still = s == 0
+        moments = self._moments(a, np.where(still, 1.0, s))
+        if not still.any():
+            return moments
+        frozen = Moments(self.f(a), self.df(a), np.zeros(a.shape), np.zeros(a.shape))
+        return Moments(*(np.where(still, z, m) for z, m in zip(frozen, moments, strict=True)))
+
+    def M(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).M
+
+    def G(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).G
+
+    def V(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).V
+
+    def beta(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).beta
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        """The moments by the trapezoid rule, s > 0."""
+        flat = a.ravel(), s.ravel()
+        xi, w = self._rule(*flat)
+        out = np.empty((4, a.size))
+        for part in _chunks(a.size, len(xi)):
+            out[:, part] = self._quadrature(flat[0][part, None], flat[1][part, None], xi, w)
+        return Moments(*out.reshape(4, *a.shape))
+
+    def _quadrature(self, a: Array, s: Array, xi: Array, w: Array) -> Array:
+        half = len(xi) // 2 + 1
+        beta = self.second_difference(a, s * xi[half:]) @ w[half:]
+        V = (self.difference(a, s * xi) - beta[:, None]) ** 2 @ w
+        G = self.df(a + s * xi) @ w
+        return np.array([self.f(a[:, 0]) + beta, G, V, beta])
+
+    def _rule(self, a: Array, s: Array, K: int = 0) -> tuple[Array, Array]:
+        # in an exponential tail of f the integrand of V peaks at xi = 2 s, at most at the nonlinearity
+        reach = float(np.max(np.minimum(2 * s, np.abs(a) / s), initial=0.0))
+        return gaussian.trapezoid_rule(float(np.max(s, initial=0.0)), self.strip, reach + 1.5 * sqrt(K))
+
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        """Coefficients c_0..c_K on a new last axis; a and s one-dimensional or broadcastable, s > 0 or 0."""
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        flat_a, flat_s = a.ravel(), s.ravel()
+        xi, w = self._rule(flat_a, np.where(flat_s == 0, 1.0, flat_s), K)
+        weighted = (gaussian.hermite_basis(xi, K) * w).T
+        c = np.empty((a.size, K + 1))
+        for part in _chunks(a.size, len(xi)):
+            c[part] = self.difference(flat_a[part, None], flat_s[part, None] * xi) @ weighted
+        c[:, 0] += self.f(flat_a)
+        return c.reshape(*a.shape, K + 1)
+
+
+def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
+    """The activation of that name (or ``{"name": ..., **parameters}``); an instance passes through."""
+    if isinstance(spec, Activation):
+        return spec
+    name, parameters = spec, {}
+    if isinstance(spec, dict):
+        parameters = {key: value for key, value in spec.items() if key != "name"}
+        name = spec.get("name", "")
+    if not isinstance(name, str) or name not in REGISTRY:
+        raise InputError(
+            f"unknown activation {name!r}; known: {', '.join(sorted(REGISTRY))} "
+            "(a class of your own is known once its module is imported)"
+        )
+    try:
+        return REGISTRY[name](**parameters)
+    except TypeError as error:
+        raise InputError(f"activation {name!r}: {error}") from None
+
+
+def _chunks(count: int, nodes: int) -> list[slice]:
+    size = max(1, CHUNK // nodes)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+class Linear(Activation):
+    """f(x) = x."""
+
+    name = "linear"
+
+    def f(self, x: ArrayLike) -> Array:
+        return np.array(x, float)
+
+    def df(self, x: ArrayLike) -> Array:
+        return np.ones(np.shape(x))
+
+    def d2f(self, x: ArrayLike) -> Array:
+        return np.zeros(np.shape(x))
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        return x
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        return Moments(a.copy(), np.ones(a.shape), s**2, np.zeros(a.shape))
+
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        c = np.zeros((*a.shape, K + 1))
+        c[..., 0] = a
+        if K:
+            c[..., 1] = s
+        return c
+
+
+class ReLU(Activation):
+    """f(x) = max(x, 0), with f'(0) = 0.
+
+    With r = a / s and I_n(t) = integral of (x - t)^n / n! phi(x) over x > t:
+    beta = s I_1(|r|), M = f(a) + beta, G = Phi(r), V = s^2 (2 I_2 - I_1^2)(|r|) + s^2 erf(r / sqrt 2) [r > 0].
+    """
+
+    name = "relu"
+    smooth = False
+
+    def f(self, x: ArrayLike) -> Array:
+        return np.maximum(x, 0.0)
+
+    def df(self, x: ArrayLike) -> Array:
+        return np.where(np.asarray(x) > 0, 1.0, 0.0)
+
+    def d2f(self, x: ArrayLike) -> Array:
+        return np.zeros(np.shape(x))
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return sympy.Max(x, 0)
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        return x.relu()
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        from scipy.special import erf, ndtr
+
+        r = a / s
+        _, I1, I2 = normal_tail_integrals(np.abs(r))
+        beta = s * I1
+        V = s**2 * (2 * I2 - I1**2 + erf(np.maximum(r, 0) / sqrt(2)))
+        return Moments(np.maximum(a, 0) + beta, ndtr(r), V, beta)
+
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        """c_0 = M, c_1 = s Phi(r), c_k = s phi(r) (-1)^k He_{k-2}(r) / sqrt(k!)."""
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        r = np.clip(a / np.where(s == 0, 1.0, s), -38.0, 38.0)
+        moments = self.moments(a, s)
+        c = np.zeros((*a.shape, K + 1))
+        c[..., 0] = moments.M
+        if K:
+            c[..., 1] = s * moments.G
+        phi = np.exp(-(r**2) / 2) / sqrt(2 * pi)
+        basis = gaussian.hermite_basis(r, max(K - 2, 0))
+        for k in range(2, K + 1):
+            c[..., k] = s * phi * (-1) ** k * basis[k - 2] / sqrt(k * (k - 1))
+        return c
+
+
+def normal_tail_integrals(t: Array) -> tuple[Array, Array, Array]:
+    """I_n(t) = integral over x > t of (x - t)^n / n! phi(x) dx for n = 0, 1, 2 and t >= 0.
+
+    n I_n = I_{n-2} - t I_{n-1} with I_{-1} = phi cancels when t is large; there the ratios
+    I_n / I_{n-1} = 1 / (t + (n + 1) I_{n+1} / I_n) run backward, which is stable
+    (Gautschi, "Computational aspects of three-term recurrence relations", SIAM Review 1967).
+    """
+    from scipy.special import ndtr
+
+    phi = np.exp(-(t**2) / 2) / sqrt(2 * pi)
+    I0 = ndtr(-t)
+    I1 = phi - t * I0
+    I2 = (I0 - t * I1) / 2
+    if np.any(t > 2):
+        far = np.maximum(t, 2)
+        ratio = np.zeros(t.shape)
+        for n in range(60, 2, -1):
+            ratio = 1 / (far + (n + 1) * ratio)
+        ratio2 = 1 / (far + 3 * ratio)
+        ratio1 = 1 / (far + 2 * ratio2)
+        I1 = np.where(t > 2, I0 * ratio1, I1)
+        I2 = np.where(t > 2, I0 * ratio1 * ratio2, I2)
+    return I0, I1, I2
+
+
+class LeakyReLU(ReLU):
+    """f(x) = x for x > 0 and slope * x below: the mixture slope * x + (1 - slope) * relu(x)."""
+
+    name = "leaky_relu"
+
+    def __init__(self, slope: float = 0.01) -> None:
+        if not (np.ndim(slope) == 0 and np.isfinite(slope)):
+            raise InputError(f"leaky_relu: slope must be one finite number; found {slope!r}")
+        self.slope = float(slope)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"slope": self.slope}
+
+    def f(self, x: ArrayLike) -> Array:
+        x = np.asarray(x, float)
+        return np.where(x > 0, x, self.slope * x)
+
+    def df(self, x: ArrayLike) -> Array:
+        return np.where(np.asarray(x) > 0, 1.0, self.slope)
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        return self.slope * x + (1 - self.slope) * super().sympy(x)
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.nn.functional.leaky_relu(x, self.slope)
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        k, (_, G, V, beta) = self.slope, super()._moments(a, s)
+        beta = (1 - k) * beta
+        variance = (k * s) ** 2 + 2 * k * (1 - k) * s**2 * G + (1 - k) ** 2 * V
+        return Moments(self.f(a) + beta, k + (1 - k) * G, variance, beta)
+
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        rectified = ReLU.hermite(ReLU(), a, s, K)
+        return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * rectified
+
+
+class Softplus(Activation):
+    """f(x) = log(1 + e^x)."""
+
+    name = "softplus"
+    strip = pi
+
+    def f(self, x: ArrayLike) -> Array:
+        return np.logaddexp(0.0, x)
+
+    def df(self, x: ArrayLike) -> Array:
+        return _logistic(x)
+
+    def d2f(self, x: ArrayLike) -> Array:
+        return _sech2(np.asarray(x) / 2) / 4
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return sympy.log(1 + sympy.exp(x))
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.nn.functional.softplus(x)
+
+    def difference(self, a: Array, d: Array) -> Array:
+        """sgn(d) log(1 + f'(c) (e^|d| - 1)) with c = min(a, a + d), where every term is positive."""
+        c, size = np.minimum(a, a + d), np.abs(d)
+        near = np.log1p(_logistic(c) * np.expm1(np.minimum(size, 30.0)))
+        return np.sign(d) * np.where(size < 30, near, np.logaddexp(0.0, size - np.logaddexp(0.0, -c)))
+
+    def second_difference(self, a: Array, d: Array) -> Array:
+        """log(1 + sinh^2(d / 2) / cosh^2(a / 2))."""
+        a, d = np.abs(a), np.abs(d)
+        with np.errstate(divide="ignore"):
+            log_ratio = (d - a) / 2 + np.log(-np.expm1(-d)) - np.log1p(np.exp(-a))
+        return np.logaddexp(0.0, 2 * log_ratio)
+
+
+class Tanh(Activation):
+    """f(x) = tanh(x)."""
+
+    name = "tanh"
+    bounded = True
+    strip = pi / 2
+
+    def f(self, x: ArrayLike) -> Array:
+        return np.tanh(x)
+
+    def df(self, x: ArrayLike) -> Array:
+        return _sech2(x)
+
+    def d2f(self, x: ArrayLike) -> Array:
+        return -2 * np.tanh(x) * _sech2(x)
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return sympy.tanh(x)
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        return x.tanh()
+
+    def difference(self, a: Array, d: Array) -> Array:
+        """sinh(d) / (cosh(a + d) cosh(a))."""
+        b, size = np.abs(a + d), np.abs(d)
+        a = np.abs(a)
+        scale = 2 * np.exp(size - a - b) * -np.expm1(-2 * size)
+        return np.sign(d) * scale / ((1 + np.exp(-2 * a)) * (1 + np.exp(-2 * b)))
+
+    def second_difference(self, a: Array, d: Array) -> Array:
+        """-2 tanh(a) sinh^2(d) / (cosh^2(a) + sinh^2(d))."""
+        size, d = np.abs(a), np.abs(d)
+        with np.errstate(divide="ignore", over="ignore"):
+            ratio = np.exp(size - d) * (1 + np.exp(-2 * size)) / -np.expm1(-2 * d)
+            return -2 * np.tanh(a) / (1 + ratio**2)
+
+
+class Sigmoid(Activation):
+    """f(x) = 1 / (1 + e^-x) = (1 + tanh(x / 2)) / 2."""
+
+    name = "sigmoid"
+    bounded = True
+    strip = pi
+
+    def f(self, x: ArrayLike) -> Array:
+        return _logistic(x)
+
+    def df(self, x: ArrayLike) -> Array:
+        return _sech2(np.asarray(x) / 2) / 4
+
+    def d2f(self, x: ArrayLike) -> Array:
+        half = np.asarray(x) / 2
+        return -np.tanh(half) * _sech2(half) / 4
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return 1 / (1 + sympy.exp(-x))
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sigmoid()
+
+    def difference(self, a: Array, d: Array) -> Array:
+        return Tanh().difference(a / 2, d / 2) / 2
+
+    def second_difference(self, a: Array, d: Array) -> Array:
+        return Tanh().second_difference(a / 2, d / 2) / 2
+
+
+class Erf(Activation):
+    """f(x) = erf(x). With q^2 = 1 + 2 s^2 and z = a / q: M = erf(z), G = 2 / (q sqrt pi) e^{-z^2}, and, by
+    Plackett's identity for the bivariate normal distribution (Biometrika 1954),
+    V = (2 / pi) integral over 0 < theta < asin(2 s^2 / q^2) of exp(-2 z^2 / (1 + sin theta))."""
+
+    name = "erf"
+    bounded = True
+
+    def f(self, x: ArrayLike) -> Array:
+        from scipy.special import erf
+
+        return erf(np.asarray(x, float))
+
+    def df(self, x: ArrayLike) -> Array:
+        return 2 / sqrt(pi) * np.exp(-(np.asarray(x, float) ** 2))
+
+    def d2f(self, x: ArrayLike) -> Array:
+        return -2 * np.asarray(x) * self.df(x)
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return sympy.erf(x)
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        return x.erf()
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        q = np.sqrt(1 + 2 * s**2)
+        z = a / q
+        t, w = np.polynomial.legendre.leggauss(120)
+        top = np.arctan2(2 * s**2, np.sqrt(1 + 4 * s**2))[..., None]  # asin(2 s^2 / q^2)
+        theta = top * (t + 1) / 2
+        V = 2 / pi * top[..., 0] / 2 * (np.exp(-2 * z[..., None] ** 2 / (1 + np.sin(theta))) @ w)
+        return Moments(self.f(z), 2 / sqrt(pi) * np.exp(-(z**2)) / q, V, self._beta(a, s, q))
+
+    def _beta(self, a: Array, s: Array, q: Array) -> Array:
+        """erf(a / q) - erf(a) = -(2 / sqrt pi) times the integral of e^{-x^2} over [a / q, a]."""
+        from scipy.special import erfc
+
+        low = np.abs(a) / q
+        width = low * 2 * s**2 / (1 + q)
+        t, w = np.polynomial.legendre.leggauss(40)
+        x = low[..., None] + width[..., None] * (t + 1) / 2
+        short = width / sqrt(pi) * (np.exp(-(x**2)) @ w)
+        long = erfc(low) - erfc(np.abs(a))
+        return -np.sign(a) * np.where(width < 1, short, long)
+
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        """c_k = s^k M^(k)(a) / sqrt(k!), from the derivatives of erf."""
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        q = np.sqrt(1 + 2 * s**2)
+        z = a / q
+        c = np.zeros((*a.shape, K + 1))
+        c[..., 0] = self.f(z)
+        slope = 2 / sqrt(pi) * np.exp(-(z**2))
+        basis = gaussian.hermite_basis(sqrt(2) * z, max(K - 1, 0))
+        for k in range(1, K + 1):
+            c[..., k] = (sqrt(2) * s / q) ** k * slope * (-1) ** (k - 1) * basis[k - 1] / sqrt(2 * k)
+        return c
+
+
+def _logistic(x: ArrayLike) -> Array:
+    x = np.asarray(x, float)
+    tail = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, tail) / (1 + tail)
+
+
+def _sech2(x: ArrayLike) -> Array:
+    tail = np.exp(-2 * np.abs(np.asarray(x, float)))
+    return 4 * tail / (1 + tail) ** 2

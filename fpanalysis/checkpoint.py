@@ -1,0 +1,128 @@
+"""Networks to files and back, safely.
+
+A checkpoint is what ``torch.save`` writes and ``torch.load(weights_only=True)`` reads:
+
+    {"format": "fpanalysis.network/1",
+     "config": {"gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info"},
+     "state_dict": {"W", "b", "W_in", "W_out", "b_out"}}
+
+with plain numbers, strings and lists in ``config`` and float64 tensors in ``state_dict`` (absent parts left
+out). Nothing is ever unpickled unsafely: a file that needs it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fpanalysis.activations import get_activation
+from fpanalysis.network import Network
+from fpanalysis.results import InputError, write_atomically
+
+FORMAT = "fpanalysis.network/1"
+TENSORS = ("W", "b", "W_in", "W_out", "b_out")
+SETTINGS = ("gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info")
+REMEDY = "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path)"
+
+
+def save(net: Network, path: str | os.PathLike[str]) -> None:
+    """Write `net` to `path`; the file appears whole or not at all."""
+    import torch
+
+    config: dict[str, Any] = {name: _plain(getattr(net, name)) for name in SETTINGS if name != "activation"}
+    config["activation"] = net.activation.config()
+    tensors = {name: getattr(net, name) for name in TENSORS}
+    state = {name: torch.tensor(value) for name, value in tensors.items() if value is not None}
+    with write_atomically(path) as temporary:
+        torch.save({"format": FORMAT, "config": config, "state_dict": state}, temporary)
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """Read the network that :func:`save` or the training core wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not a checkpoint, cannot be loaded safely, or holds values that make no
+        network. The message says what was found and what to do.
+    """
+    return from_checkpoint(read(path), str(path))
+
+
+def read(path: str | os.PathLike[str]) -> Any:
+    """What ``torch.load(weights_only=True)`` finds at `path`; refusals as `InputError`."""
+    import torch
+
+    file = Path(path)
+    if not file.is_file():
+        found = "it is a folder" if file.is_dir() else "no such file"
+        raise InputError(f"cannot read {file}: {found}; make one with 'fpanalysis train'")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "weights_only" in str(error).lower():
+            raise InputError(
+                f"{file} holds Python objects beyond tensors and plain values (a whole module, numpy arrays, ...), "
+                f"which only unsafe unpickling could load, so it is refused; {REMEDY}"
+            ) from None
+        raise InputError(f"{file} is not a checkpoint, or is damaged: torch.load cannot read it; {REMEDY}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
+    except Exception:  # noqa: BLE001  torch.load raises whatever a damaged archive provokes
+        raise InputError(f"{file} is not a checkpoint, or is damaged: torch.load cannot read it; {REMEDY}") from None
+
+
+def from_checkpoint(content: Any, source: str) -> Network:
+    """A `Network` from the content of a checkpoint; `source` names it in messages."""
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        kind = f"format {found!r}" if found is not None else _describe(content)
+        raise InputError(f"{source} is not a network checkpoint: found {kind}, expected {FORMAT!r}; {REMEDY}")
+    config, state = content.get("config"), content.get("state_dict")
+    if not isinstance(config, dict) or not isinstance(state, dict):
+        raise InputError(f"{source}: a checkpoint needs 'config' and 'state_dict' dictionaries; {REMEDY}")
+    unknown = sorted(map(str, (set(config) - set(SETTINGS)) | (set(state) - set(TENSORS))))
+    if unknown:
+        raise InputError(
+            f"{source}: unknown entries {unknown}; expected config of {SETTINGS} and state_dict of {TENSORS}"
+        )
+    if "W" not in state:
+        raise InputError(f"{source}: the state_dict has no 'W' (recurrent weights); found {sorted(state)}")
+    try:
+        arguments: dict[str, Any] = {name: _numpy(name, value) for name, value in state.items()}
+        arguments |= {name: value for name, value in config.items() if value is not None}
+        if "activation" in config:
+            arguments["activation"] = get_activation(config["activation"])
+        return Network(**arguments)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def _numpy(name: str, value: Any) -> np.ndarray:
+    if not hasattr(value, "detach"):
+        raise InputError(f"state_dict[{name!r}] must be a tensor; found {type(value).__name__}")
+    return value.detach().cpu().double().numpy()
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as nested lists, so that the file holds no numpy object."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, dict):
+        keys = ", ".join(map(repr, list(content)[:6]))
+        return f"a dictionary with keys {keys}{', ...' if len(content) > 6 else ''}"
+    return f"an object of type {type(content).__name__}"

@@ -1,0 +1,56 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import click
+
+
+class Numbers(click.ParamType):
+    """Comma-separated finite numbers: ``0.1,-2``."""
+
+    name = "V,V,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a comma-separated list of numbers, such as 0.1,-2", param, ctx)
+        if not all(map(isfinite, numbers)):
+            self.fail(f"{value!r} holds a number that is not finite", param, ctx)
+        return numbers
+
+
+class NoiseRange(Numbers):
+    """Noise levels: ``start:stop`` (11 levels), ``start:stop:count``, or ``a,b,c``."""
+
+    name = "RANGE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if not isinstance(value, str) or ":" not in value:
+            return self._checked(super().convert(value, param, ctx), value, param, ctx)
+        parts = value.split(":")
+        if len(parts) > 3:
+            self.fail(f"{value!r} is not start:stop or start:stop:count", param, ctx)
+        start, stop = super().convert(",".join(parts[:2]), param, ctx)
+        try:
+            count = int(parts[2]) if len(parts) == 3 else 11
+        except ValueError:
+            self.fail(f"the count in {value!r} is not a whole number", param, ctx)
+        if start > stop:
+            self.fail(f"{value!r} is reversed: start must not exceed stop", param, ctx)
+        if count < 2:
+            self.fail(f"the count in {value!r} must be at least 2; for one level give the number alone", param, ctx)
+        levels = tuple(start + (stop - start) * k / (count - 1) for k in range(count - 1)) + (stop,)
+        return self._checked(levels, value, param, ctx)
+
+    def _checked(
+        self, levels: tuple[float, ...], value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        if any(level < 0 for level in levels):
+            self.fail(f"{value!r} holds a negative noise level; sigma is a standard deviation, >= 0", param, ctx)
+        return levels

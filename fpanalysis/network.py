@@ -1,0 +1,265 @@
+"""The one object every analysis takes: a noisy recurrent network as frozen float64 arrays.
+
+Rate form (the state h is the filtered rate), with x = W h + W_in u + b and xi ~ N(0, I) at each step:
+
+    placement "in":   h' = (1 - gamma) h + gamma f(x + sigma xi)
+    placement "out":  h' = (1 - gamma) h + gamma (f(x) + sigma xi)
+    output            z  = W_out h + b_out
+
+Current form (the state, called h here too, is the input current; the noise is added to it):
+
+    h' = (1 - gamma) h + gamma (W f(h) + W_in u + b + sigma xi),     z = W_out f(h) + b_out
+
+`sigma` is the standard deviation of the noise per step (the convention of Eckstein & Srinivasan,
+"Paradoxical noise preference in RNNs", TMLR 2026); `gamma` = dt / tau, 0 < gamma <= 1. Both may be one
+number or one per neuron.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis.activations import Activation, get_activation
+from fpanalysis.results import InputError
+
+Array = NDArray[np.float64]
+
+PLACEMENTS = ("in", "out")
+FORMS = ("rate", "current")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network:
+    """A noisy recurrent network of N neurons (see the module's docstring for the equations).
+
+    Parameters
+    ----------
+    W : (N, N)
+        Recurrent weights; ``W[i, j]`` is the weight from neuron j to neuron i.
+    b : (N,), optional
+        Bias; zero if left out.
+    W_in : (N, n_in), optional
+        Input weights; without them the network has no inputs (n_in = 0).
+    W_out, b_out : (n_out, N) and (n_out,), optional
+        Readout. Without `W_out` every neuron is an output: z = h (rate form) or f(h) (current form).
+    gamma : float or (N,)
+        dt / tau, in (0, 1].
+    activation : str or Activation
+        Name of a known activation, or an instance.
+    placement : "in" | "out"
+        Noise inside or outside the activation (rate form only).
+    form : "rate" | "current"
+    sigma : float or (N,)
+        Training noise: standard deviation per step, >= 0.
+    conditions, targets : (n_cond, n_in) and (n_cond, n_out), optional
+        Constant inputs to analyse the network at, and the outputs wanted there.
+    info : mapping, optional
+        Free notes of plain types (task, training settings, versions); saved with the network, never computed with.
+
+    Raises
+    ------
+    InputError
+        On wrong or inconsistent shapes, non-finite numbers, gamma outside (0, 1], negative sigma, or an
+        unknown activation, placement or form.
+    """
+
+    W: Array
+    b: Array = None  # type: ignore[assignment]
+    W_in: Array | None = None
+    W_out: Array | None = None
+    b_out: Array | None = None
+    gamma: float | Array = 0.1
+    activation: Activation = "relu"  # type: ignore[assignment]
+    placement: str = "in"
+    form: str = "rate"
+    sigma: float | Array = 0.0
+    conditions: Array | None = None
+    targets: Array | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        W = _real_array("W", self.W)
+        if W.ndim != 2 or W.shape[0] != W.shape[1] or not W.size:
+            raise InputError(f"W must be square, (N, N); found shape {W.shape}")
+        N = len(W)
+        checked: dict[str, Any] = {"W": W}
+        checked["b"] = _of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
+        W_in = None if self.W_in is None else _of_shape("W_in", self.W_in, (N, None))
+        W_out = None if self.W_out is None else _of_shape("W_out", self.W_out, (None, N))
+        n_in = 0 if W_in is None else W_in.shape[1]
+        n_out = N if W_out is None else len(W_out)
+        checked |= {"W_in": W_in, "W_out": W_out}
+        checked["b_out"] = None if self.b_out is None else _of_shape("b_out", self.b_out, (n_out,))
+        checked["gamma"] = _number_or_vector("gamma", self.gamma, N)
+        checked["sigma"] = check_sigma(self.sigma, N)
+        if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
+            raise InputError(f"gamma must lie in (0, 1]; found {self.gamma}")
+        if self.conditions is not None:
+            checked["conditions"] = _of_shape("conditions", self.conditions, (None, n_in))
+        if self.targets is not None:
+            if self.conditions is None:
+                raise InputError("targets were given without conditions: give the inputs they belong to")
+            checked["targets"] = _of_shape("targets", self.targets, (len(checked["conditions"]), n_out))
+        if self.placement not in PLACEMENTS:
+            raise InputError(f"placement must be 'in' or 'out'; found {self.placement!r}")
+        if self.form not in FORMS:
+            raise InputError(f"form must be 'rate' or 'current'; found {self.form!r}")
+        if self.form == "current" and self.placement != "in":
+            raise InputError(
+                "placement 'out' has no meaning with form 'current', whose noise is on the current: leave it 'in'"
+            )
+        checked["activation"] = get_activation(self.activation)
+        checked["activation"].check_size(N)
+        checked["info"] = dict(self.info)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        noise = f"noise {self.placement}" if self.form == "rate" else "noise on the current"
+        return (
+            f"Network(N={self.N}, n_in={self.n_in}, n_out={self.n_out}, activation={self.activation.name!r}, "
+            f"form={self.form!r}, {noise}, gamma={_brief(self.gamma)}, sigma={_brief(self.sigma)})"
+        )
+
+    @property
+    def N(self) -> int:
+        return len(self.W)
+
+    @property
+    def n_in(self) -> int:
+        return 0 if self.W_in is None else self.W_in.shape[1]
+
+    @property
+    def n_out(self) -> int:
+        return self.N if self.W_out is None else len(self.W_out)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of everything that enters a computation: the same network has the same hash on every machine."""
+        digest = hashlib.sha256()
+        for name in ("W", "b", "W_in", "W_out", "b_out", "gamma", "sigma", "conditions", "targets"):
+            value = getattr(self, name)
+            digest.update(f"{name}{np.shape(value)}".encode())
+            digest.update(b"" if value is None else np.ascontiguousarray(value, "<f8").tobytes())
+        digest.update(f"{self.form} {self.placement} {self.activation.key}".encode())
+        return digest.hexdigest()[:16]
+
+    def with_sigma(self, sigma: ArrayLike) -> Network:
+        """The same network with another noise level."""
+        return dataclasses.replace(self, sigma=check_sigma(sigma, self.N))
+
+    def check_input(self, u: ArrayLike | None) -> Array:
+        """`u` as a float64 array (..., n_in); None means zero input."""
+        if u is None:
+            return np.zeros(self.n_in)
+        u = _real_array("u", u)
+        if u.ndim == 0 or u.shape[-1] != self.n_in:
+            raise InputError(f"u must have {self.n_in} input value(s) in its last axis; found shape {u.shape}")
+        return u
+
+    def drive(self, u: ArrayLike | None = None) -> Array:
+        """The constant part of the pre-activation, W_in u + b: (..., N)."""
+        u = self.check_input(u)
+        return self.b if self.W_in is None else u @ self.W_in.T + self.b
+
+    def preactivation(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """What enters f, without noise: x = W h + W_in u + b (rate form) or the state itself (current form)."""
+        h = np.asarray(h, float)
+        return h @ self.W.T + self.drive(u) if self.form == "rate" else h
+
+    def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """F(h), where the noise-free step pulls the state: h' = (1 - gamma) h + gamma F(h).
+
+        F(h) = f(W h + W_in u + b) in the rate form, W f(h) + W_in u + b in the current form. Fixed points
+        are the zeros of F(h) - h, whatever gamma.
+        """
+        h = np.asarray(h, float)
+        if self.form == "rate":
+            return self.activation.f(self.preactivation(h, u))
+        return self.activation.f(h) @ self.W.T + self.drive(u)
+
+    def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/dh, (..., N, N): D W in the rate form, W D in the current form, D = diag f'(x)."""
+        slope = self.activation.df(self.preactivation(h, u))
+        return slope[..., :, None] * self.W if self.form == "rate" else self.W * slope[..., None, :]
+
+    def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
+        """One step of the network, batched over leading axes of `h`; `xi` (..., N) is the noise, None for none."""
+        h = np.asarray(h, float)
+        noise = 0.0 if xi is None else self.sigma * np.asarray(xi, float)
+        if self.form == "rate" and self.placement == "in":
+            pulled = self.activation.f(self.preactivation(h, u) + noise)
+        else:
+            pulled = self.target(h, u) + noise
+        return (1 - self.gamma) * h + self.gamma * pulled
+
+    def jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """Jacobian of the noise-free step, (..., N, N): (1 - gamma) I + gamma dF/dh."""
+        gamma = np.broadcast_to(self.gamma, (self.N,))
+        return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
+
+    def output(self, h: ArrayLike) -> Array:
+        """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""
+        h = np.asarray(h, float)
+        return self.readout(h if self.form == "rate" else self.activation.f(h))
+
+    def readout(self, rates: ArrayLike) -> Array:
+        """W_out r + b_out for rates r (..., N)."""
+        rates = np.asarray(rates, float)
+        z = rates if self.W_out is None else rates @ self.W_out.T
+        return z if self.b_out is None else z + self.b_out
+
+
+def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
+    """A noise level as float64: one number, or (N,); finite and >= 0."""
+    value = _number_or_vector("sigma", sigma, N)
+    if np.any(np.asarray(value) < 0):
+        raise InputError(f"sigma must be >= 0: it is a standard deviation; found {np.min(value):g}")
+    return value
+
+
+def _real_array(name: str, value: ArrayLike) -> Array:
+    try:
+        raw = np.asarray(value)
+        if np.iscomplexobj(raw):
+            raise TypeError("complex numbers")
+        array = np.array(raw, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of real numbers; found {error}") from None
+    if not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        where = "" if array.ndim == 0 else f", first at index {tuple(int(i) for i in bad[0])}"
+        raise InputError(f"{name} must be finite; found {len(bad)} NaN or infinite value(s){where}")
+    array.flags.writeable = False
+    return array
+
+
+def _of_shape(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
+    array = _real_array(name, value)
+    fits = array.ndim == len(shape) and all(n is None or n == k for n, k in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(f"{name} must have shape ({wanted}); found {array.shape}")
+    return array
+
+
+def _number_or_vector(name: str, value: ArrayLike, N: int) -> float | Array:
+    array = _real_array(name, value)
+    if array.ndim == 0:
+        return float(array)
+    if array.shape != (N,):
+        raise InputError(f"{name} must be one number or one per neuron, ({N},); found shape {array.shape}")
+    return array
+
+
+def _brief(value: float | Array) -> str:
+    low, high = np.min(value), np.max(value)
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"

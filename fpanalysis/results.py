@@ -1,0 +1,130 @@
+"""What every result carries: a status that says what to do next, and where the numbers came from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import fpanalysis
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The message names the argument, what was found and what is expected."""
+
+
+class Status(Enum):
+    """Outcome of a computation. ``status.value`` is a short code, ``status.advice`` says what to do next."""
+
+    OK = ("ok", "converged: the result holds within its stated error")
+    NOT_CONVERGED = (
+        "not converged",
+        "the iteration stopped before its tolerance: the value is tentative; check it with method 'monte-carlo'",
+    )
+    LEFT_BASIN = (
+        "left basin",
+        "the solution no longer belongs to the fixed point it started from: at this noise level that basin is "
+        "not resolved; use method 'monte-carlo' or a smaller sigma",
+    )
+    UNSTABLE = (
+        "unstable",
+        "the linearised noisy dynamics grows, so this method has no stationary law to offer here: use a smaller "
+        "sigma or method 'monte-carlo', which shows whether trajectories stay bounded",
+    )
+    DIVERGED = (
+        "diverged",
+        "trajectories grow without bound: the network has no stationary law at this noise level; only the "
+        "noise-free fixed points can be trusted",
+    )
+    NO_STABLE_FIXED_POINT = (
+        "no stable fixed point",
+        "no stable fixed point was found (a limit cycle or chaos): small-noise and closure do not apply; the "
+        "fixed points listed and method 'monte-carlo' can still be trusted",
+    )
+    NOT_APPLICABLE = (
+        "not applicable",
+        "this method's assumptions do not hold for this network: use 'closure' or 'monte-carlo'",
+    )
+    POORLY_MIXED = (
+        "poorly mixed",
+        "the chains do not agree with each other (R-hat above its bound) or hop between basins: the stated "
+        "error is too small; run longer, or analyse each basin by itself",
+    )
+    DISAGREE = (
+        "methods disagree",
+        "two methods differ by more than their errors: trust neither before the reason is known; a longer "
+        "Monte Carlo run decides",
+    )
+
+    advice: str
+
+    def __new__(cls, code: str, advice: str) -> Status:
+        member = object.__new__(cls)
+        member._value_ = code
+        member.advice = advice
+        return member
+
+    @property
+    def ok(self) -> bool:
+        return self is Status.OK
+
+    def __str__(self) -> str:
+        return self.value if self.ok else f"{self.value}: {self.advice}"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a result came from: enough to compute it again."""
+
+    method: str
+    model: str  #: hash of the network's parameters, ``Network.hash``
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    version: str = fpanalysis.__version__
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+
+    Nothing is ever half-written, and an existing file survives a failed write.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist or cannot be written to.
+    """
+    target = Path(path)
+    check_writable(target)
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` unless a file can be written at `path`: asked before a long computation starts."""
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"cannot write {target}: it is a folder; give a file name")
+    if not target.parent.is_dir():
+        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(f"cannot write {target}: no permission to write in the folder {target.parent}")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

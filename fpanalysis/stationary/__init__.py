@@ -1,0 +1,1 @@
+"""Stationary laws of noisy networks."""

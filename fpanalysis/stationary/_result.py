@@ -1,0 +1,81 @@
+"""The question a stationary method gets and the answer it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.network import Network
+from fpanalysis.results import Provenance, Status
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One stationary law to find: `net` at constant input `u` (n_in,) and noise `sigma`, about the fixed
+    point `start` (N,), from which the method starts. `stable` says whether `start` is a stable fixed point."""
+
+    net: Network
+    u: Array
+    sigma: float | Array
+    start: Array
+    stable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Stationary:
+    """A stationary law of a noisy network, exact or approximate.
+
+    Attributes
+    ----------
+    mean, cov : (N,) and (N, N), of the state.
+    error : (N,), absolute error of the mean that covers the truth at 95 %.
+    output, output_error : (n_out,), mean of the output z and its error in the same sense.
+    scope : "global", or "local" about `start`.
+    details : what the method has to say about its own work (sample sizes, iterations, ...).
+    density, gap, basins : where the method has them, else None.
+    """
+
+    mean: Array
+    cov: Array
+    error: Array
+    output: Array
+    output_error: Array
+    status: Status
+    method: str
+    scope: str
+    start: Array
+    provenance: Provenance
+    details: Mapping[str, Any] = field(default_factory=dict)
+    density: Any = None
+    gap: float | None = None
+    basins: tuple[Any, ...] | None = None
+
+    def __repr__(self) -> str:
+        error = f"error <= {np.max(self.error):.2g}" if np.isfinite(self.error).all() else "error unknown"
+        return f"Stationary(method={self.method!r}, scope={self.scope!r}, N={len(self.mean)}, {error}; {self.status})"
+
+
+def failed(problem: Problem, method: str, status: Status, **details: Any) -> Stationary:
+    """A result that has no numbers: everything NaN, the status says why."""
+    net = problem.net
+    nan = np.full(net.N, np.nan)
+    out = np.full(net.n_out, np.nan)
+    return Stationary(
+        mean=nan,
+        cov=np.full((net.N, net.N), np.nan),
+        error=nan,
+        output=out,
+        output_error=out,
+        status=status,
+        method=method,
+        scope="local",
+        start=problem.start,
+        provenance=Provenance(method=method, model=net.hash),
+        details=details,
+    )
