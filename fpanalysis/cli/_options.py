@@ -45,7 +45,7 @@ class NoiseRange(Numbers):
             self.fail(f"{value!r} is reversed: start must not exceed stop", param, ctx)
         if count < 2:
             self.fail(f"the count in {value!r} must be at least 2; for one level give the number alone", param, ctx)
-        levels = tuple(start + (stop - start) * k / (count - 1) for k in range(count - 1)) + (stop,)
+        levels = (*(start + (stop - start) * k / (count - 1) for k in range(count - 1)), stop)
         return self._checked(levels, value, param, ctx)
 
     def _checked(
