@@ -52,9 +52,9 @@ def bound(h: Array) -> Array:
 def _newton_step(net: Network, h: Array, u: Array, gap: Array) -> Array:
     A = np.eye(net.N) - net.target_jacobian(h, u)
     try:
-        return np.linalg.solve(A, gap[..., None])[..., 0]
+        return np.asarray(np.linalg.solve(A, gap[..., None])[..., 0], np.float64)
     except np.linalg.LinAlgError:  # some row is singular: least-norm steps for all
-        return (np.linalg.pinv(A) @ gap[..., None])[..., 0]
+        return np.asarray((np.linalg.pinv(A) @ gap[..., None])[..., 0], np.float64)
 
 
 def _search_line(

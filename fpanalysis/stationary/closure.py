@@ -295,7 +295,7 @@ def _point_mass(problem: Problem) -> Stationary:
         scope="local",
         start=h,
         provenance=Provenance("closure", net.hash, {"sigma": 0.0}),
-        details={"point_mass": True},
+        details={"point_mass": True, "rates": h if net.form == "rate" else net.activation.f(h)},
     )
 
 
@@ -324,6 +324,7 @@ def _result(problem: Problem, state: State, terms: Terms, steps: int) -> Station
             "correction": sum(correction.m),
             "a": terms.a,
             "s": terms.s,
+            "rates": terms.moments.M + sum(rates),
             "mehler_remainder": terms.remainder,
         },
     )
