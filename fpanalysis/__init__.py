@@ -33,7 +33,7 @@ _EXPORTS = {
     "attenuation_bias": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
 }
-_MODULES = ("bias", "figures", "gaussian", "models", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

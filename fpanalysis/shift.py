@@ -64,7 +64,8 @@ class Shift:
         h_star, z_star, relaxation_time, stable                     the fixed points without noise
         input, target                                               the conditions
 
-    A condition with fewer stable fixed points than others is padded with NaN and status "".
+    A condition with fewer stable fixed points than others is padded with NaN and status "". To pick a method
+    write ``dataset.sel({"method": "auto"})``: as a keyword, `method` means something else to xarray.
     """
 
     dataset: xarray.Dataset
