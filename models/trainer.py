@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,8 @@ def train(
         raise InputError("resume needs partial, the file of the unfinished training")
     with torch_threads(threads):
         run = Run(task, settings)
-        if resume and partial is not None:
-            run.restore(partial)
+        if partial is not None:
+            run.restore(partial) if resume else Path(partial).unlink(missing_ok=True)
         _finish(run, progress, partial, save_every)
     return Training(settings, run.losses, tuple(run.diverged()), run)
 
@@ -178,20 +179,20 @@ def _finish(run: Run, progress: Progress | None, partial: str | os.PathLike[str]
     """Take the remaining steps; after an interrupt `partial` holds the last whole one."""
     saved = time.monotonic()
     with _deferred_interrupt(partial is not None) as interrupted:
-        try:
-            while run.done < run.settings.steps and not _all_lost(run):
-                losses = run.step()
+        while run.done < run.settings.steps and not _all_lost(run):
+            losses = run.step()
+            try:
                 if progress is not None:
                     progress(run.done, losses)
                 if interrupted.is_set():
                     raise KeyboardInterrupt
-                if partial is not None and time.monotonic() - saved > save_every:
+            except KeyboardInterrupt:
+                if partial is not None:
                     run.save(partial)
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            if partial is not None:
+                raise
+            if partial is not None and time.monotonic() - saved > save_every:
                 run.save(partial)
-            raise
+                saved = time.monotonic()
         if partial is not None:
             run.save(partial)
 
