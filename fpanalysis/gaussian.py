@@ -37,6 +37,31 @@ def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0) -> tupl
     return xi, w
 
 
+def normal_tail_integrals(t: Array) -> tuple[Array, Array, Array]:
+    """I_n(t) = integral over x > t of (x - t)^n / n! phi(x) dx for n = 0, 1, 2 and t >= 0.
+
+    n I_n = I_{n-2} - t I_{n-1} with I_{-1} = phi cancels when t is large; there the ratios
+    I_n / I_{n-1} = 1 / (t + (n + 1) I_{n+1} / I_n) run backward, which is stable
+    (Gautschi, "Computational aspects of three-term recurrence relations", SIAM Review 1967).
+    """
+    from scipy.special import ndtr
+
+    phi = np.exp(-(t**2) / 2) / sqrt(2 * pi)
+    I0 = ndtr(-t)
+    I1 = phi - t * I0
+    I2 = (I0 - t * I1) / 2
+    if np.any(t > 2):
+        far = np.maximum(t, 2)
+        ratio = np.zeros(t.shape)
+        for n in range(60, 2, -1):
+            ratio = 1 / (far + (n + 1) * ratio)
+        ratio2 = 1 / (far + 3 * ratio)
+        ratio1 = 1 / (far + 2 * ratio2)
+        I1 = np.where(t > 2, I0 * ratio1, I1)
+        I2 = np.where(t > 2, I0 * ratio1 * ratio2, I2)
+    return I0, I1, I2
+
+
 def hermite_basis(xi: Array, K: int) -> Array:
     """Orthonormal Hermite polynomials He_k(xi) / sqrt(k!), k = 0..K: (K + 1, ...)."""
     basis = np.empty((K + 1, *np.shape(xi)))
