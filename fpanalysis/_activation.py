@@ -13,7 +13,7 @@ The base class takes them all from f, f' and f'' by a trapezoid rule; subclasses
 
 from __future__ import annotations
 
-from math import inf, sqrt
+from math import pi, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 
 REGISTRY: dict[str, type[Activation]] = {}
 CHUNK = 1 << 21  #: values of f held at once by a quadrature
+ROUGH = 1e-4  #: change of beta at the double step, in units of sqrt(V), that no f analytic in its strip comes near
 
 
 class Moments(NamedTuple):
@@ -43,20 +44,25 @@ class Moments(NamedTuple):
 
 class Activation:
     """An activation function. Subclasses give `name`, `f`, `df`, `d2f`, `sympy`, `torch` and, where the
-    default quadrature is not wanted, `_moments` and `hermite`.
+    default quadrature is not wanted, `_moments` and `_hermite`.
 
-    `strip` is the distance of the nearest complex singularity of f from the real axis; `bounded` says
-    whether |f| is; `smooth` whether f'' exists everywhere.
+    `strip` is the distance of the nearest complex singularity of f from the real axis: the length over which
+    f changes (for an entire f such as a Gaussian, its width); an f made of sharper features than 1 must say so.
+    `bounded` says whether |f| is; `smooth` whether f'' exists everywhere.
     """
 
     name: ClassVar[str] = ""
     bounded: ClassVar[bool] = False
     smooth: ClassVar[bool] = True
-    strip: ClassVar[float] = inf
+    strip: ClassVar[float] = 1.0
 
     def __init_subclass__(cls) -> None:
-        if cls.name:
-            REGISTRY[cls.name] = cls
+        if not cls.__dict__.get("name"):
+            return  # an unnamed variant must not take its parent's place
+        known = REGISTRY.get(cls.name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise InputError(f"activation name {cls.name!r} is taken by {known.__module__}.{known.__qualname__}")
+        REGISTRY[cls.name] = cls
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters().items())
@@ -94,26 +100,28 @@ class Activation:
         raise NotImplementedError(f"activation {self.name!r} has no torch function")
 
     def difference(self, a: Array, d: Array) -> Array:
-        """f(a + d) - f(a); override where this cancels."""
-        return self.f(a + d) - self.f(a)
+        """f(a + d) - f(a); override where a faster formula without cancellation is known.
+
+        Below |d| = strip / 2 it is d times the integral of f'(a + t d) over [0, 1].
+        """
+        t, w = gaussian.legendre_rule(8)
+        near = d * sum(wk * self.df(a + tk * d) for tk, wk in zip(t, w, strict=True))
+        return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) - self.f(a))
 
     def second_difference(self, a: Array, d: Array) -> Array:
         """f(a + d) + f(a - d) - 2 f(a); override where a formula without cancellation is known.
 
-        Below |d| = 1 it is d^2 times the integral of (1 - |t|) f''(a + t d) over [-1, 1].
+        Below |d| = strip / 2 it is d^2 times the integral of (1 - |t|) f''(a + t d) over [-1, 1].
         """
-        a, d = np.broadcast_arrays(a, d)
-        plain = self.f(a + d) + self.f(a - d) - 2 * self.f(a)
-        t, w = np.polynomial.legendre.leggauss(8)
-        t, w = (t + 1) / 2, w / 2 * (1 - (t + 1) / 2)
-        near = sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in zip(t, w, strict=True))
-        return np.where(np.abs(d) < 1, d**2 * near, plain)
+        t, w = gaussian.legendre_rule(8)
+        terms = zip(t, w * (1 - t), strict=True)
+        near = d**2 * sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in terms)
+        return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) + self.f(a - d) - 2 * self.f(a))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def moments(self, a: ArrayLike, s: ArrayLike) -> Moments:
-        """M, G, V and beta at mean `a` and standard deviation `s` >= 0 (s = 0 gives f, f', 0, 0)."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
-        if np.any(s < 0):
-            raise InputError(f"s must be >= 0: it is a standard deviation; found {s.min()}")
+        """M, G, V and beta at mean `a` and standard deviation `s` >= 0 (s = 0 gives f, f', 0, 0; NaN gives NaN)."""
+        a, s = _mean_and_deviation(a, s)
         still = s == 0
         moments = self._moments(a, np.where(still, 1.0, s))
         if not still.any():
@@ -144,27 +152,50 @@ class Activation:
 
     def _quadrature(self, a: Array, s: Array, xi: Array, w: Array) -> Array:
         half = len(xi) // 2 + 1
-        beta = self.second_difference(a, s * xi[half:]) @ w[half:]
+        bends = self.second_difference(a, s * xi[half:])
+        beta = bends @ w[half:]
         V = (self.difference(a, s * xi) - beta[:, None]) ** 2 @ w
+        coarse = bends[:, 1::2] @ (2 * w[half + 1 :: 2])
+        if half <= gaussian.MOST and np.any(np.abs(coarse - beta) > ROUGH * np.sqrt(V)):
+            raise InputError(
+                f"activation {self.name!r} changes over a shorter distance than its class says (strip = "
+                f"{self.strip:g}): set a smaller `strip`, or give `_moments` and `_hermite` in closed form"
+            )
         G = self.df(a + s * xi) @ w
         return np.array([self.f(a[:, 0]) + beta, G, V, beta])
 
     def _rule(self, a: Array, s: Array, K: int = 0) -> tuple[Array, Array]:
-        # in an exponential tail of f the integrand of V peaks at xi = 2 s, at most at the nonlinearity
-        reach = float(np.max(np.minimum(2 * s, np.abs(a) / s), initial=0.0))
-        return gaussian.trapezoid_rule(float(np.max(s, initial=0.0)), self.strip, reach + 1.5 * sqrt(K))
+        # In an exponential tail of f, of rate pi / strip, the integrands of beta and V peak at xi = rate s and
+        # 2 rate s, at most at the nonlinearity |a| / s. Beyond the peak of V, 7.5 standard deviations do.
+        finite = np.isfinite(a) & (s > 0) & np.isfinite(s)
+        a, s = np.abs(a[finite]), s[finite]
+        peak = pi / self.strip * s
+        reach = np.maximum(np.minimum(peak, a / s), np.minimum(2 * peak, a / s) - 1.5)
+        furthest = float(np.max(reach, initial=0.0)) + 1.5 * sqrt(K)
+        return gaussian.trapezoid_rule(float(np.max(s, initial=0.0)), self.strip, furthest)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        """Coefficients c_0..c_K on a new last axis; a and s one-dimensional or broadcastable, s > 0 or 0."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+        """Coefficients c_0..c_K on a new last axis, s >= 0."""
+        return self._hermite(*_mean_and_deviation(a, s), K)
+
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
+        """The coefficients by the trapezoid rule; those of order 20 and s below 1 hold to 1e-10 absolutely."""
         flat_a, flat_s = a.ravel(), s.ravel()
-        xi, w = self._rule(flat_a, np.where(flat_s == 0, 1.0, flat_s), K)
+        xi, w = self._rule(flat_a, flat_s, K)
         weighted = (gaussian.hermite_basis(xi, K) * w).T
         c = np.empty((a.size, K + 1))
         for part in _chunks(a.size, len(xi)):
             c[part] = self.difference(flat_a[part, None], flat_s[part, None] * xi) @ weighted
         c[:, 0] += self.f(flat_a)
         return c.reshape(*a.shape, K + 1)
+
+
+def _mean_and_deviation(a: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
+    a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+    if np.any(s < 0):
+        raise InputError(f"s must be >= 0: it is a standard deviation; found {np.nanmin(s):g}")
+    return a, np.where(np.isinf(s), np.nan, s)
 
 
 def _chunks(count: int, nodes: int) -> list[slice]:

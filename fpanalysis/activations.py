@@ -69,8 +69,7 @@ class Linear(Activation):
     def _moments(self, a: Array, s: Array) -> Moments:
         return Moments(a.copy(), np.ones(a.shape), s**2, np.zeros(a.shape))
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         c = np.zeros((*a.shape, K + 1))
         c[..., 0] = a
         if K:
@@ -114,9 +113,8 @@ class ReLU(Activation):
         V = s**2 * (2 * I2 - I1**2 + erf(np.maximum(r, 0) / sqrt(2)))
         return Moments(np.maximum(a, 0) + beta, ndtr(r), V, beta)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         """c_0 = M, c_1 = s Phi(r), c_k = s phi(r) (-1)^k He_{k-2}(r) / sqrt(k!)."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
         r = np.clip(a / np.where(s == 0, 1.0, s), -38.0, 38.0)
         moments = self.moments(a, s)
         c = np.zeros((*a.shape, K + 1))
@@ -164,9 +162,8 @@ class LeakyReLU(ReLU):
         variance = (k * s) ** 2 + 2 * k * (1 - k) * s**2 * G + (1 - k) ** 2 * V
         return Moments(self.f(a) + beta, k + (1 - k) * G, variance, beta)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        rectified = ReLU.hermite(ReLU(), a, s, K)
-        return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * rectified
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
+        return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * ReLU().hermite(a, s, K)
 
 
 class Softplus(Activation):
@@ -309,10 +306,9 @@ class Erf(Activation):
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)
         z = a / q
-        t, w = np.polynomial.legendre.leggauss(120)
-        top = np.arctan2(2 * s**2, np.sqrt(1 + 4 * s**2))[..., None]  # asin(2 s^2 / q^2)
-        theta = top * (t + 1) / 2
-        V = 2 / pi * top[..., 0] / 2 * (np.exp(-2 * z[..., None] ** 2 / (1 + np.sin(theta))) @ w)
+        t, w = gaussian.legendre_rule(120)
+        top = np.arctan2(2 * s**2, np.sqrt(1 + 4 * s**2))  # asin(2 s^2 / q^2)
+        V = 2 / pi * top * (np.exp(-2 * z[..., None] ** 2 / (1 + np.sin(top[..., None] * t))) @ w)
         return Moments(self.f(z), 2 / sqrt(pi) * np.exp(-(z**2)) / q, V, self._beta(a, s, q))
 
     def _beta(self, a: Array, s: Array, q: Array) -> Array:
@@ -321,15 +317,14 @@ class Erf(Activation):
 
         low = np.abs(a) / q
         width = low * 2 * s**2 / (1 + q)
-        t, w = np.polynomial.legendre.leggauss(40)
-        x = low[..., None] + width[..., None] * (t + 1) / 2
-        short = width / sqrt(pi) * (np.exp(-(x**2)) @ w)
+        t, w = gaussian.legendre_rule(40)
+        x = low[..., None] + width[..., None] * t
+        short = 2 / sqrt(pi) * width * (np.exp(-(x**2)) @ w)
         long = erfc(low) - erfc(np.abs(a))
         return -np.sign(a) * np.where(width < 1, short, long)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         """c_k = s^k M^(k)(a) / sqrt(k!), from the derivatives of erf."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
         q = np.sqrt(1 + 2 * s**2)
         z = a / q
         c = np.zeros((*a.shape, K + 1))
