@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
 from fpanalysis._activation import REGISTRY, Activation, Moments
-from fpanalysis.results import InputError
+from fpanalysis.results import InputError, one_line
 
 if TYPE_CHECKING:
     import sympy
@@ -37,7 +37,7 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
         name = spec.get("name", "")
     if not isinstance(name, str) or name not in REGISTRY:
         raise InputError(
-            f"unknown activation {name!r}; known: {', '.join(sorted(REGISTRY))} "
+            f"unknown activation {one_line(repr(name))}; known: {', '.join(sorted(REGISTRY))} "
             "(a class of your own is known once its module is imported)"
         )
     try:

@@ -18,6 +18,12 @@ class InputError(ValueError):
     """Input that cannot be used. The message names the argument, what was found and what is expected."""
 
 
+def one_line(text: str) -> str:
+    """`text` short and on one line, for a message."""
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 class Status(Enum):
     """Outcome of a computation. ``status.value`` is a short code, ``status.advice`` says what to do next."""
 
