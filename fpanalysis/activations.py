@@ -1,12 +1,4 @@
-"""Activations f with derivatives and Gaussian moments; adding one is adding one class.
-
-For x ~ N(a, s^2), elementwise and broadcasting over neurons:
-
-    M(a, s) = E f(x)          mean
-    G(a, s) = E f'(x)         gain, = dM/da
-    V(a, s) = Var f(x)        transmitted variance
-    beta(a, s) = M - f(a)     asymmetric attenuation (local bias)
-    c_k(a, s) = E[f(a + s xi) He_k(xi)] / sqrt(k!)     Hermite coefficients, c_0 = M, c_1 = s G
+"""The activations by name, and how to find them; adding one is adding one class (see `fpanalysis._activation`).
 
 No moment is computed as a difference of nearly equal numbers: V and beta stay accurate *relative to
 themselves* deep in the tails. Piecewise linear activations use repeated integrals of the normal tail
@@ -16,158 +8,23 @@ exact formulas for f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a).
 
 from __future__ import annotations
 
-from math import inf, pi, sqrt
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from math import pi, sqrt
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis.results import InputError
+from fpanalysis._activation import REGISTRY, Activation, Moments
+from fpanalysis.results import InputError, one_line
 
 if TYPE_CHECKING:
     import sympy
     import torch
 
+__all__ = ["REGISTRY", "Activation", "Moments", "get_activation"]
+
 Array = NDArray[np.float64]
-
-REGISTRY: dict[str, type[Activation]] = {}
-CHUNK = 1 << 21  #: values of f held at once by a quadrature
-
-
-class Moments(NamedTuple):
-    """Gaussian moments of an activation, each of the broadcast shape of (a, s)."""
-
-    M: Array
-    G: Array
-    V: Array
-    beta: Array
-
-
-class Activation:
-    """An activation function. Subclasses give `name`, `f`, `df`, `d2f`, `sympy`, `torch` and, where the
-    default quadrature is not wanted, `_moments` and `hermite`.
-
-    `strip` is the distance of the nearest complex singularity of f from the real axis; `bounded` says
-    whether |f| is; `smooth` whether f'' exists everywhere.
-    """
-
-    name: ClassVar[str] = ""
-    bounded: ClassVar[bool] = False
-    smooth: ClassVar[bool] = True
-    strip: ClassVar[float] = inf
-
-    def __init_subclass__(cls) -> None:
-        if cls.name:
-            REGISTRY[cls.name] = cls
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters().items())
-        return f"{type(self).__name__}({arguments})"
-
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments that make this activation again: plain numbers, strings and lists."""
-        return {}
-
-    def config(self) -> str | dict[str, Any]:
-        """What a checkpoint remembers: the name, with the parameters if there are any."""
-        parameters = self.parameters()
-        return {"name": self.name, **parameters} if parameters else self.name
-
-    @property
-    def key(self) -> str:
-        return repr((self.name, sorted(self.parameters().items())))
-
-    def check_size(self, N: int) -> None:
-        """Raise `InputError` if parameters that are one per neuron do not fit N neurons."""
-
-    def f(self, x: ArrayLike) -> Array:
-        raise NotImplementedError(f"activation {self.name!r} has no f")
-
-    def df(self, x: ArrayLike) -> Array:
-        raise NotImplementedError(f"activation {self.name!r} has no df")
-
-    def d2f(self, x: ArrayLike) -> Array:
-        raise NotImplementedError(f"activation {self.name!r} has no d2f")
-
-    def sympy(self, x: sympy.Expr) -> sympy.Expr:
-        raise NotImplementedError(f"activation {self.name!r} has no sympy expression")
-
-    def torch(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError(f"activation {self.name!r} has no torch function")
-
-    def difference(self, a: Array, d: Array) -> Array:
-        """f(a + d) - f(a); override where this cancels."""
-        return self.f(a + d) - self.f(a)
-
-    def second_difference(self, a: Array, d: Array) -> Array:
-        """f(a + d) + f(a - d) - 2 f(a); override where a formula without cancellation is known.
-
-        Below |d| = 1 it is d^2 times the integral of (1 - |t|) f''(a + t d) over [-1, 1].
-        """
-        a, d = np.broadcast_arrays(a, d)
-        plain = self.f(a + d) + self.f(a - d) - 2 * self.f(a)
-        t, w = np.polynomial.legendre.leggauss(8)
-        t, w = (t + 1) / 2, w / 2 * (1 - (t + 1) / 2)
-        near = sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in zip(t, w, strict=True))
-        return np.where(np.abs(d) < 1, d**2 * near, plain)
-
-    def moments(self, a: ArrayLike, s: ArrayLike) -> Moments:
-        """M, G, V and beta at mean `a` and standard deviation `s` >= 0 (s = 0 gives f, f', 0, 0)."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
-        if np.any(s < 0):
-            raise InputError(f"s must be >= 0: it is a standard deviation; found {s.min()}")
-        still = s == 0
-        moments = self._moments(a, np.where(still, 1.0, s))
-        if not still.any():
-            return moments
-        frozen = Moments(self.f(a), self.df(a), np.zeros(a.shape), np.zeros(a.shape))
-        return Moments(*(np.where(still, z, m) for z, m in zip(frozen, moments, strict=True)))
-
-    def M(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).M
-
-    def G(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).G
-
-    def V(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).V
-
-    def beta(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).beta
-
-    def _moments(self, a: Array, s: Array) -> Moments:
-        """The moments by the trapezoid rule, s > 0."""
-        flat = a.ravel(), s.ravel()
-        xi, w = self._rule(*flat)
-        out = np.empty((4, a.size))
-        for part in _chunks(a.size, len(xi)):
-            out[:, part] = self._quadrature(flat[0][part, None], flat[1][part, None], xi, w)
-        return Moments(*out.reshape(4, *a.shape))
-
-    def _quadrature(self, a: Array, s: Array, xi: Array, w: Array) -> Array:
-        half = len(xi) // 2 + 1
-        beta = self.second_difference(a, s * xi[half:]) @ w[half:]
-        V = (self.difference(a, s * xi) - beta[:, None]) ** 2 @ w
-        G = self.df(a + s * xi) @ w
-        return np.array([self.f(a[:, 0]) + beta, G, V, beta])
-
-    def _rule(self, a: Array, s: Array, K: int = 0) -> tuple[Array, Array]:
-        # in an exponential tail of f the integrand of V peaks at xi = 2 s, at most at the nonlinearity
-        reach = float(np.max(np.minimum(2 * s, np.abs(a) / s), initial=0.0))
-        return gaussian.trapezoid_rule(float(np.max(s, initial=0.0)), self.strip, reach + 1.5 * sqrt(K))
-
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        """Coefficients c_0..c_K on a new last axis; a and s one-dimensional or broadcastable, s > 0 or 0."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
-        flat_a, flat_s = a.ravel(), s.ravel()
-        xi, w = self._rule(flat_a, np.where(flat_s == 0, 1.0, flat_s), K)
-        weighted = (gaussian.hermite_basis(xi, K) * w).T
-        c = np.empty((a.size, K + 1))
-        for part in _chunks(a.size, len(xi)):
-            c[part] = self.difference(flat_a[part, None], flat_s[part, None] * xi) @ weighted
-        c[:, 0] += self.f(flat_a)
-        return c.reshape(*a.shape, K + 1)
 
 
 def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
@@ -180,18 +37,13 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
         name = spec.get("name", "")
     if not isinstance(name, str) or name not in REGISTRY:
         raise InputError(
-            f"unknown activation {name!r}; known: {', '.join(sorted(REGISTRY))} "
+            f"unknown activation {one_line(repr(name))}; known: {', '.join(sorted(REGISTRY))} "
             "(a class of your own is known once its module is imported)"
         )
     try:
         return REGISTRY[name](**parameters)
     except TypeError as error:
         raise InputError(f"activation {name!r}: {error}") from None
-
-
-def _chunks(count: int, nodes: int) -> list[slice]:
-    size = max(1, CHUNK // nodes)
-    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 class Linear(Activation):
@@ -217,8 +69,7 @@ class Linear(Activation):
     def _moments(self, a: Array, s: Array) -> Moments:
         return Moments(a.copy(), np.ones(a.shape), s**2, np.zeros(a.shape))
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         c = np.zeros((*a.shape, K + 1))
         c[..., 0] = a
         if K:
@@ -257,14 +108,13 @@ class ReLU(Activation):
         from scipy.special import erf, ndtr
 
         r = a / s
-        _, I1, I2 = normal_tail_integrals(np.abs(r))
+        _, I1, I2 = gaussian.normal_tail_integrals(np.abs(r))
         beta = s * I1
         V = s**2 * (2 * I2 - I1**2 + erf(np.maximum(r, 0) / sqrt(2)))
         return Moments(np.maximum(a, 0) + beta, ndtr(r), V, beta)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         """c_0 = M, c_1 = s Phi(r), c_k = s phi(r) (-1)^k He_{k-2}(r) / sqrt(k!)."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
         r = np.clip(a / np.where(s == 0, 1.0, s), -38.0, 38.0)
         moments = self.moments(a, s)
         c = np.zeros((*a.shape, K + 1))
@@ -276,31 +126,6 @@ class ReLU(Activation):
         for k in range(2, K + 1):
             c[..., k] = s * phi * (-1) ** k * basis[k - 2] / sqrt(k * (k - 1))
         return c
-
-
-def normal_tail_integrals(t: Array) -> tuple[Array, Array, Array]:
-    """I_n(t) = integral over x > t of (x - t)^n / n! phi(x) dx for n = 0, 1, 2 and t >= 0.
-
-    n I_n = I_{n-2} - t I_{n-1} with I_{-1} = phi cancels when t is large; there the ratios
-    I_n / I_{n-1} = 1 / (t + (n + 1) I_{n+1} / I_n) run backward, which is stable
-    (Gautschi, "Computational aspects of three-term recurrence relations", SIAM Review 1967).
-    """
-    from scipy.special import ndtr
-
-    phi = np.exp(-(t**2) / 2) / sqrt(2 * pi)
-    I0 = ndtr(-t)
-    I1 = phi - t * I0
-    I2 = (I0 - t * I1) / 2
-    if np.any(t > 2):
-        far = np.maximum(t, 2)
-        ratio = np.zeros(t.shape)
-        for n in range(60, 2, -1):
-            ratio = 1 / (far + (n + 1) * ratio)
-        ratio2 = 1 / (far + 3 * ratio)
-        ratio1 = 1 / (far + 2 * ratio2)
-        I1 = np.where(t > 2, I0 * ratio1, I1)
-        I2 = np.where(t > 2, I0 * ratio1 * ratio2, I2)
-    return I0, I1, I2
 
 
 class LeakyReLU(ReLU):
@@ -337,9 +162,8 @@ class LeakyReLU(ReLU):
         variance = (k * s) ** 2 + 2 * k * (1 - k) * s**2 * G + (1 - k) ** 2 * V
         return Moments(self.f(a) + beta, k + (1 - k) * G, variance, beta)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
-        rectified = ReLU.hermite(ReLU(), a, s, K)
-        return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * rectified
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
+        return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * ReLU().hermite(a, s, K)
 
 
 class Softplus(Activation):
@@ -482,10 +306,9 @@ class Erf(Activation):
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)
         z = a / q
-        t, w = np.polynomial.legendre.leggauss(120)
-        top = np.arctan2(2 * s**2, np.sqrt(1 + 4 * s**2))[..., None]  # asin(2 s^2 / q^2)
-        theta = top * (t + 1) / 2
-        V = 2 / pi * top[..., 0] / 2 * (np.exp(-2 * z[..., None] ** 2 / (1 + np.sin(theta))) @ w)
+        t, w = gaussian.legendre_rule(120)
+        top = np.arctan2(2 * s**2, np.sqrt(1 + 4 * s**2))  # asin(2 s^2 / q^2)
+        V = 2 / pi * top * (np.exp(-2 * z[..., None] ** 2 / (1 + np.sin(top[..., None] * t))) @ w)
         return Moments(self.f(z), 2 / sqrt(pi) * np.exp(-(z**2)) / q, V, self._beta(a, s, q))
 
     def _beta(self, a: Array, s: Array, q: Array) -> Array:
@@ -494,15 +317,14 @@ class Erf(Activation):
 
         low = np.abs(a) / q
         width = low * 2 * s**2 / (1 + q)
-        t, w = np.polynomial.legendre.leggauss(40)
-        x = low[..., None] + width[..., None] * (t + 1) / 2
-        short = width / sqrt(pi) * (np.exp(-(x**2)) @ w)
+        t, w = gaussian.legendre_rule(40)
+        x = low[..., None] + width[..., None] * t
+        short = 2 / sqrt(pi) * width * (np.exp(-(x**2)) @ w)
         long = erfc(low) - erfc(np.abs(a))
         return -np.sign(a) * np.where(width < 1, short, long)
 
-    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
         """c_k = s^k M^(k)(a) / sqrt(k!), from the derivatives of erf."""
-        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
         q = np.sqrt(1 + 2 * s**2)
         z = a / q
         c = np.zeros((*a.shape, K + 1))

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +23,34 @@ import numpy as np
 
 from fpanalysis.activations import get_activation
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, write_atomically
+from fpanalysis.results import InputError, one_line, write_atomically
 
 FORMAT = "fpanalysis.network/1"
 TENSORS = ("W", "b", "W_in", "W_out", "b_out")
 SETTINGS = ("gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info")
+REQUIRED = SETTINGS[:5]  #: without them a default would stand in for a number that nobody chose
 REMEDY = "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path)"
 
 
 def save(net: Network, path: str | os.PathLike[str]) -> None:
-    """Write `net` to `path`; the file appears whole or not at all."""
+    """Write `net` to `path`; the file appears whole or not at all.
+
+    Raises
+    ------
+    InputError
+        If `path` cannot be written, or `info` holds anything but plain numbers, strings, lists and dictionaries.
+    """
     import torch
 
-    config: dict[str, Any] = {name: _plain(getattr(net, name)) for name in SETTINGS if name != "activation"}
-    config["activation"] = net.activation.config()
+    values = {name: getattr(net, name) for name in SETTINGS} | {"activation": net.activation.config()}
+    config = {name: _plain(name, value) for name, value in values.items()}
     tensors = {name: getattr(net, name) for name in TENSORS}
     state = {name: torch.tensor(value) for name, value in tensors.items() if value is not None}
     with write_atomically(path) as temporary:
-        torch.save({"format": FORMAT, "config": config, "state_dict": state}, temporary)
+        try:
+            torch.save({"format": FORMAT, "config": config, "state_dict": state}, temporary)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise InputError(f"cannot write {path}: {one_line(str(error))}") from None
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -58,20 +70,24 @@ def read(path: str | os.PathLike[str]) -> Any:
     import torch
 
     file = Path(path)
-    if not file.is_file():
-        found = "it is a folder" if file.is_dir() else "no such file"
-        raise InputError(f"cannot read {file}: {found}; make one with 'fpanalysis train'")
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        if not file.is_file():
+            found = "it is a folder" if file.is_dir() else "it is no regular file" if file.exists() else "no such file"
+            raise InputError(f"cannot read {file}: {found}; make one with 'fpanalysis train'")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on files that are refused here anyway
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "weights_only" in str(error).lower():
+        if "GLOBAL" in str(error):
             raise InputError(
                 f"{file} holds Python objects beyond tensors and plain values (a whole module, numpy arrays, ...), "
                 f"which only unsafe unpickling could load, so it is refused; {REMEDY}"
             ) from None
         raise InputError(f"{file} is not a checkpoint, or is damaged: torch.load cannot read it; {REMEDY}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from None
     except Exception:  # noqa: BLE001  torch.load raises whatever a damaged archive provokes
         raise InputError(f"{file} is not a checkpoint, or is damaged: torch.load cannot read it; {REMEDY}") from None
 
@@ -79,8 +95,12 @@ def read(path: str | os.PathLike[str]) -> Any:
 def from_checkpoint(content: Any, source: str) -> Network:
     """A `Network` from the content of a checkpoint; `source` names it in messages."""
     found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        kind = f"format {found!r}" if found is not None else _describe(content)
+    if not isinstance(found, str) or found != FORMAT:
+        if isinstance(found, str) and found.startswith(FORMAT.split("/")[0] + "/"):
+            raise InputError(
+                f"{source} has format {one_line(repr(found))}; this version reads {FORMAT!r}: upgrade fpanalysis"
+            )
+        kind = f"format {one_line(repr(found))}" if isinstance(found, str) else _describe(content)
         raise InputError(f"{source} is not a network checkpoint: found {kind}, expected {FORMAT!r}; {REMEDY}")
     config, state = content.get("config"), content.get("state_dict")
     if not isinstance(config, dict) or not isinstance(state, dict):
@@ -88,41 +108,51 @@ def from_checkpoint(content: Any, source: str) -> Network:
     unknown = sorted(map(str, (set(config) - set(SETTINGS)) | (set(state) - set(TENSORS))))
     if unknown:
         raise InputError(
-            f"{source}: unknown entries {unknown}; expected config of {SETTINGS} and state_dict of {TENSORS}"
+            f"{source}: unknown entries {one_line(repr(unknown))}; "
+            f"expected config of {SETTINGS} and state_dict of {TENSORS}"
         )
     if "W" not in state:
         raise InputError(f"{source}: the state_dict has no 'W' (recurrent weights); found {sorted(state)}")
+    missing = [name for name in REQUIRED if config.get(name) is None]
+    if missing:
+        raise InputError(f"{source}: the config has no value for {', '.join(missing)}; {REMEDY}")
     try:
         arguments: dict[str, Any] = {name: _numpy(name, value) for name, value in state.items()}
         arguments |= {name: value for name, value in config.items() if value is not None}
-        if "activation" in config:
-            arguments["activation"] = get_activation(config["activation"])
+        arguments["activation"] = get_activation(config["activation"])
         return Network(**arguments)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
 
 
 def _numpy(name: str, value: Any) -> np.ndarray:
-    if not hasattr(value, "detach"):
+    import torch
+
+    if not isinstance(value, torch.Tensor):
         raise InputError(f"state_dict[{name!r}] must be a tensor; found {type(value).__name__}")
-    return value.detach().cpu().double().numpy()
+    kind = f"{value.layout} tensor of {value.dtype} on {value.device}".replace("torch.", "")
+    if value.is_complex() or value.is_quantized or value.layout != torch.strided or value.device.type != "cpu":
+        raise InputError(f"state_dict[{name!r}] must be a dense tensor of real numbers; found a {kind}")
+    return value.detach().double().numpy()
 
 
-def _plain(value: Any) -> Any:
-    """Arrays as nested lists, so that the file holds no numpy object."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+def _plain(name: str, value: Any) -> Any:
+    """`value` without numpy objects, arrays as nested lists: what any version of torch loads safely again."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(f"{name}[{str(key)!r}]", item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        return [_plain(name, item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise InputError(
+        f"{name} holds a {type(value).__name__}: only plain numbers, strings, lists and dictionaries can be saved"
+    )
 
 
 def _describe(content: Any) -> str:
     if isinstance(content, dict):
-        keys = ", ".join(map(repr, list(content)[:6]))
+        keys = one_line(", ".join(map(repr, list(content)[:6])))
         return f"a dictionary with keys {keys}{', ...' if len(content) > 6 else ''}"
     return f"an object of type {type(content).__name__}"

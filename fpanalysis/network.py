@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
-from fpanalysis.results import InputError
+from fpanalysis.results import InputError, one_line
 
 Array = NDArray[np.float64]
 
@@ -101,23 +101,25 @@ class Network:
         checked["gamma"] = _number_or_vector("gamma", self.gamma, N)
         checked["sigma"] = check_sigma(self.sigma, N)
         if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
-            raise InputError(f"gamma must lie in (0, 1]; found {self.gamma}")
+            raise InputError(f"gamma must lie in (0, 1]; found {_brief(checked['gamma'])}")
         if self.conditions is not None:
             checked["conditions"] = _of_shape("conditions", self.conditions, (None, n_in))
         if self.targets is not None:
             if self.conditions is None:
                 raise InputError("targets were given without conditions: give the inputs they belong to")
             checked["targets"] = _of_shape("targets", self.targets, (len(checked["conditions"]), n_out))
-        if self.placement not in PLACEMENTS:
-            raise InputError(f"placement must be 'in' or 'out'; found {self.placement!r}")
-        if self.form not in FORMS:
-            raise InputError(f"form must be 'rate' or 'current'; found {self.form!r}")
+        if not isinstance(self.placement, str) or self.placement not in PLACEMENTS:
+            raise InputError(f"placement must be 'in' or 'out'; found {one_line(repr(self.placement))}")
+        if not isinstance(self.form, str) or self.form not in FORMS:
+            raise InputError(f"form must be 'rate' or 'current'; found {one_line(repr(self.form))}")
         if self.form == "current" and self.placement != "in":
             raise InputError(
                 "placement 'out' has no meaning with form 'current', whose noise is on the current: leave it 'in'"
             )
         checked["activation"] = get_activation(self.activation)
         checked["activation"].check_size(N)
+        if not isinstance(self.info, Mapping):
+            raise InputError(f"info must be a mapping of names to plain values; found {type(self.info).__name__}")
         checked["info"] = dict(self.info)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -165,14 +167,21 @@ class Network:
             raise InputError(f"u must have {self.n_in} input value(s) in its last axis; found shape {u.shape}")
         return u
 
+    def check_state(self, h: ArrayLike, name: str = "h") -> Array:
+        """`h` as a float64 array (..., N); NaN passes, since a diverged state is no wrong input."""
+        h = np.asarray(h, float)
+        if h.ndim == 0 or h.shape[-1] != self.N:
+            raise InputError(f"{name} must have {self.N} value(s), one per neuron, in its last axis; found {h.shape}")
+        return h
+
     def drive(self, u: ArrayLike | None = None) -> Array:
         """The constant part of the pre-activation, W_in u + b: (..., N)."""
         u = self.check_input(u)
-        return self.b if self.W_in is None else u @ self.W_in.T + self.b
+        return np.broadcast_to(self.b, (*u.shape[:-1], self.N)) if self.W_in is None else u @ self.W_in.T + self.b
 
     def preactivation(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """What enters f, without noise: x = W h + W_in u + b (rate form) or the state itself (current form)."""
-        h = np.asarray(h, float)
+        h = self.check_state(h)
         return h @ self.W.T + self.drive(u) if self.form == "rate" else h
 
     def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
@@ -181,7 +190,7 @@ class Network:
         F(h) = f(W h + W_in u + b) in the rate form, W f(h) + W_in u + b in the current form. Fixed points
         are the zeros of F(h) - h, whatever gamma.
         """
-        h = np.asarray(h, float)
+        h = self.check_state(h)
         if self.form == "rate":
             return self.activation.f(self.preactivation(h, u))
         return self.activation.f(h) @ self.W.T + self.drive(u)
@@ -193,8 +202,8 @@ class Network:
 
     def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
         """One step of the network, batched over leading axes of `h`; `xi` (..., N) is the noise, None for none."""
-        h = np.asarray(h, float)
-        noise = 0.0 if xi is None else self.sigma * np.asarray(xi, float)
+        h = self.check_state(h)
+        noise = 0.0 if xi is None else self.sigma * self.check_state(xi, "xi")
         if self.form == "rate" and self.placement == "in":
             pulled = self.activation.f(self.preactivation(h, u) + noise)
         else:
@@ -208,12 +217,12 @@ class Network:
 
     def output(self, h: ArrayLike) -> Array:
         """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""
-        h = np.asarray(h, float)
+        h = self.check_state(h)
         return self.readout(h if self.form == "rate" else self.activation.f(h))
 
     def readout(self, rates: ArrayLike) -> Array:
         """W_out r + b_out for rates r (..., N)."""
-        rates = np.asarray(rates, float)
+        rates = self.check_state(rates, "rates")
         z = rates if self.W_out is None else rates @ self.W_out.T
         return z if self.b_out is None else z + self.b_out
 
@@ -228,12 +237,14 @@ def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
 
 def _real_array(name: str, value: ArrayLike) -> Array:
     try:
+        if np.ma.is_masked(value):
+            raise TypeError("masked values")
         raw = np.asarray(value)
-        if np.iscomplexobj(raw):
-            raise TypeError("complex numbers")
+        if raw.dtype.kind not in "biufO" or (raw.dtype.kind == "O" and any(isinstance(x, str) for x in raw.flat)):
+            raise TypeError(f"elements of type {raw.dtype}")
         array = np.array(raw, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be an array of real numbers; found {error}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient
+        raise InputError(f"{name} must be an array of real numbers; found {one_line(str(error))}") from None
     if not np.isfinite(array).all():
         bad = np.argwhere(~np.isfinite(array))
         where = "" if array.ndim == 0 else f", first at index {tuple(int(i) for i in bad[0])}"
@@ -246,7 +257,7 @@ def _of_shape(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Arr
     array = _real_array(name, value)
     fits = array.ndim == len(shape) and all(n is None or n == k for n, k in zip(shape, array.shape, strict=True))
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        wanted = ", ".join("any" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
         raise InputError(f"{name} must have shape ({wanted}); found {array.shape}")
     return array
 

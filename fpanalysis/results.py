@@ -18,6 +18,12 @@ class InputError(ValueError):
     """Input that cannot be used. The message names the argument, what was found and what is expected."""
 
 
+def one_line(text: str) -> str:
+    """`text` short and on one line, for a message."""
+    text = " ".join(text.split())
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 class Status(Enum):
     """Outcome of a computation. ``status.value`` is a short code, ``status.advice`` says what to do next."""
 
@@ -92,17 +98,21 @@ class Provenance:
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    Nothing is ever half-written, and an existing file survives a failed write.
+    Nothing is ever half-written, and an existing file survives a failed write. A symbolic link stays one: what
+    it points at is written.
 
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written to.
+        If the folder does not exist or cannot be written to, or `path` is something other than a file.
     """
-    target = Path(path)
-    check_writable(target)
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
+    check_writable(path)
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.stem[:50]}.", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -115,13 +125,20 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` unless a file can be written at `path`: asked before a long computation starts."""
-    target = Path(path)
-    if target.is_dir():
-        raise InputError(f"cannot write {target}: it is a folder; give a file name")
-    if not target.parent.is_dir():
-        raise InputError(f"cannot write {target}: the folder {target.parent} does not exist; create it first")
-    if not os.access(target.parent, os.W_OK):
-        raise InputError(f"cannot write {target}: no permission to write in the folder {target.parent}")
+    try:
+        target = Path(os.path.realpath(path))  # a link is followed: what it points at is written
+        if target.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; give a file name")
+        if target.exists() and not target.is_file():
+            raise InputError(f"cannot write {path}: it is a device or pipe, not a file; give a file name")
+        if not target.parent.is_dir():
+            raise InputError(f"cannot write {path}: the folder {target.parent} does not exist; create it first")
+        if not os.access(target.parent, os.W_OK):
+            raise InputError(f"cannot write {path}: no permission to write in the folder {target.parent}")
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # a name too long, a loop of links, a null character
+        raise InputError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _umask() -> int:

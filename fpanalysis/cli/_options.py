@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+MOST = 10_000  #: noise levels in one range
+
 
 class Numbers(click.ParamType):
     """Comma-separated finite numbers: ``0.1,-2``."""
@@ -36,15 +38,22 @@ class NoiseRange(Numbers):
         parts = value.split(":")
         if len(parts) > 3:
             self.fail(f"{value!r} is not start:stop or start:stop:count", param, ctx)
-        start, stop = super().convert(",".join(parts[:2]), param, ctx)
+        try:
+            start, stop = map(float, parts[:2])
+        except ValueError:
+            self.fail(f"{value!r} is not start:stop or start:stop:count with numbers, such as 0:0.5:6", param, ctx)
+        if not (isfinite(start) and isfinite(stop)):
+            self.fail(f"{value!r} holds a number that is not finite", param, ctx)
         try:
             count = int(parts[2]) if len(parts) == 3 else 11
         except ValueError:
             self.fail(f"the count in {value!r} is not a whole number", param, ctx)
         if start > stop:
             self.fail(f"{value!r} is reversed: start must not exceed stop", param, ctx)
-        if count < 2:
-            self.fail(f"the count in {value!r} must be at least 2; for one level give the number alone", param, ctx)
+        if start == stop or count < 2:
+            self.fail(f"{value!r} is a single level: give the number alone", param, ctx)
+        if count > MOST:
+            self.fail(f"the count in {value!r} is above {MOST}", param, ctx)
         levels = (*(start + (stop - start) * k / (count - 1) for k in range(count - 1)), stop)
         return self._checked(levels, value, param, ctx)
 

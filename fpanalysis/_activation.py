@@ -1,0 +1,207 @@
+"""What an activation is: f with derivatives and Gaussian moments. Each activation is one subclass.
+
+For x ~ N(a, s^2), elementwise and broadcasting over neurons:
+
+    M(a, s) = E f(x)          mean
+    G(a, s) = E f'(x)         gain, = dM/da
+    V(a, s) = Var f(x)        transmitted variance
+    beta(a, s) = M - f(a)     asymmetric attenuation (local bias)
+    c_k(a, s) = E[f(a + s xi) He_k(xi)] / sqrt(k!)     Hermite coefficients, c_0 = M, c_1 = s G
+
+The base class takes them all from f, f' and f'' by a trapezoid rule; subclasses put in what they know better.
+"""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis import gaussian
+from fpanalysis.results import InputError
+
+if TYPE_CHECKING:
+    import sympy
+    import torch
+
+Array = NDArray[np.float64]
+
+REGISTRY: dict[str, type[Activation]] = {}
+CHUNK = 1 << 21  #: values of f held at once by a quadrature
+ROUGH = 1e-4  #: change of a quadrature with the step that no f analytic in its strip comes near
+
+
+class Moments(NamedTuple):
+    """Gaussian moments of an activation, each of the broadcast shape of (a, s)."""
+
+    M: Array
+    G: Array
+    V: Array
+    beta: Array
+
+
+class Activation:
+    """An activation function. Subclasses give `name`, `f`, `df`, `d2f`, `sympy`, `torch` and, where the
+    default quadrature is not wanted, `_moments` and `_hermite`.
+
+    `strip` is the distance of the nearest complex singularity of f from the real axis: the length over which
+    f changes (for an entire f such as a Gaussian, its width); an f made of sharper features than 1 must say so.
+    `bounded` says whether |f| is; `smooth` whether f'' exists everywhere.
+    """
+
+    name: ClassVar[str] = ""
+    bounded: ClassVar[bool] = False
+    smooth: ClassVar[bool] = True
+    strip: ClassVar[float] = 1.0
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__dict__.get("name"):
+            return  # an unnamed variant must not take its parent's place
+        known = REGISTRY.get(cls.name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise InputError(f"activation name {cls.name!r} is taken by {known.__module__}.{known.__qualname__}")
+        REGISTRY[cls.name] = cls
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.parameters().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments that make this activation again: plain numbers, strings and lists."""
+        return {}
+
+    def config(self) -> str | dict[str, Any]:
+        """What a checkpoint remembers: the name, with the parameters if there are any."""
+        parameters = self.parameters()
+        return {"name": self.name, **parameters} if parameters else self.name
+
+    @property
+    def key(self) -> str:
+        return repr((self.name, sorted(self.parameters().items())))
+
+    def check_size(self, N: int) -> None:
+        """Raise `InputError` if parameters that are one per neuron do not fit N neurons."""
+
+    def f(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no f")
+
+    def df(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no df")
+
+    def d2f(self, x: ArrayLike) -> Array:
+        raise NotImplementedError(f"activation {self.name!r} has no d2f")
+
+    def sympy(self, x: sympy.Expr) -> sympy.Expr:
+        raise NotImplementedError(f"activation {self.name!r} has no sympy expression")
+
+    def torch(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"activation {self.name!r} has no torch function")
+
+    def difference(self, a: Array, d: Array) -> Array:
+        """f(a + d) - f(a); override where a faster formula without cancellation is known.
+
+        Below |d| = strip / 2 it is d times the integral of f'(a + t d) over [0, 1].
+        """
+        t, w = gaussian.legendre_rule(8)
+        near = d * sum(wk * self.df(a + tk * d) for tk, wk in zip(t, w, strict=True))
+        return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) - self.f(a))
+
+    def second_difference(self, a: Array, d: Array) -> Array:
+        """f(a + d) + f(a - d) - 2 f(a); override where a formula without cancellation is known.
+
+        Below |d| = strip / 2 it is d^2 times the integral of (1 - |t|) f''(a + t d) over [-1, 1].
+        """
+        t, w = gaussian.legendre_rule(8)
+        terms = zip(t, w * (1 - t), strict=True)
+        near = d**2 * sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in terms)
+        return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) + self.f(a - d) - 2 * self.f(a))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def moments(self, a: ArrayLike, s: ArrayLike) -> Moments:
+        """M, G, V and beta at mean `a` and standard deviation `s` >= 0 (s = 0 gives f, f', 0, 0; NaN gives NaN)."""
+        a, s = _mean_and_deviation(a, s)
+        still = s == 0
+        moments = self._moments(a, np.where(still, 1.0, s))
+        if not still.any():
+            return moments
+        frozen = Moments(self.f(a), self.df(a), np.zeros(a.shape), np.zeros(a.shape))
+        return Moments(*(np.where(still, z, m) for z, m in zip(frozen, moments, strict=True)))
+
+    def M(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).M
+
+    def G(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).G
+
+    def V(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).V
+
+    def beta(self, a: ArrayLike, s: ArrayLike) -> Array:
+        return self.moments(a, s).beta
+
+    def _moments(self, a: Array, s: Array) -> Moments:
+        """The moments by the trapezoid rule, s > 0."""
+        flat = a.ravel(), s.ravel()
+        xi, w = self._rule(*flat)
+        out = np.empty((4, a.size))
+        for part in _chunks(a.size, len(xi)):
+            out[:, part] = self._quadrature(flat[0][part, None], flat[1][part, None], xi, w)
+        return Moments(*out.reshape(4, *a.shape))
+
+    def _quadrature(self, a: Array, s: Array, xi: Array, w: Array) -> Array:
+        K = len(xi) // 2
+        f, bends = self.f(a[:, 0]), self.second_difference(a, s * xi[K + 1 :])
+        beta = bends @ w[K + 1 :]
+        squares = (self.difference(a, s * xi) - beta[:, None]) ** 2
+        V, G = squares @ w, self.df(a + s * xi) @ w
+        if K < gaussian.MOST:
+            # the same sums at the double step, whose error is about the square root of the error at the single one
+            error = np.abs(bends[:, 1::2] @ (2 * w[K + 2 :: 2]) - beta)
+            error_V = np.abs(squares[:, K % 2 :: 2] @ (2 * w[K % 2 :: 2]) - V)
+            rounding = 1e-10 * (1 + np.abs(f))
+            if np.any(error > ROUGH * np.sqrt(V) + rounding) or np.any(error_V > 20 * ROUGH * V + rounding**2):
+                raise InputError(
+                    f"activation {self.name!r} changes over a shorter distance than its class says (strip = "
+                    f"{self.strip:g}): set a smaller `strip`, or give `_moments` and `_hermite` in closed form"
+                )
+        return np.array([f + beta, G, V, beta])
+
+    def _rule(self, a: Array, s: Array, K: int = 0) -> tuple[Array, Array]:
+        # In an exponential tail of f, of rate pi / strip, the integrands of beta and V peak at xi = rate s and
+        # 2 rate s, at most at the nonlinearity |a| / s. Beyond the peak of V, 7.5 standard deviations do.
+        finite = np.isfinite(a) & (s > 0) & np.isfinite(s)
+        a, s = np.abs(a[finite]), s[finite]
+        peak = pi / self.strip * s
+        reach = np.maximum(np.minimum(peak, a / s), np.minimum(2 * peak, a / s) - 1.5)
+        furthest = float(np.max(reach, initial=0.0)) + 1.5 * sqrt(K)
+        return gaussian.trapezoid_rule(float(np.max(s, initial=0.0)), self.strip, furthest)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def hermite(self, a: ArrayLike, s: ArrayLike, K: int) -> Array:
+        """Coefficients c_0..c_K on a new last axis, s >= 0."""
+        return self._hermite(*_mean_and_deviation(a, s), K)
+
+    def _hermite(self, a: Array, s: Array, K: int) -> Array:
+        """The coefficients by the trapezoid rule; those of order 20 and s below 1 hold to 1e-10 absolutely."""
+        flat_a, flat_s = a.ravel(), s.ravel()
+        xi, w = self._rule(flat_a, flat_s, K)
+        weighted = (gaussian.hermite_basis(xi, K) * w).T
+        c = np.empty((a.size, K + 1))
+        for part in _chunks(a.size, len(xi)):
+            c[part] = self.difference(flat_a[part, None], flat_s[part, None] * xi) @ weighted
+        c[:, 0] += self.f(flat_a)
+        return c.reshape(*a.shape, K + 1)
+
+
+def _mean_and_deviation(a: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
+    a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+    if np.any(s < 0):
+        raise InputError(f"s must be >= 0: it is a standard deviation; found {np.nanmin(s):g}")
+    return a, np.where(np.isinf(s), np.nan, s)
+
+
+def _chunks(count: int, nodes: int) -> list[slice]:
+    size = max(1, CHUNK // nodes)
+    return [slice(start, start + size) for start in range(0, count, size)]
