@@ -131,23 +131,20 @@ def simulate(
 
 
 class _Record:
-    """Running sums over the samples; float64 wherever more than one batch is added up."""
+    """Running sums over the samples of the problems still running; float64 wherever batches are added up."""
 
     def __init__(self, chains: Ensemble, plan: Plan) -> None:
-        P, N = len(chains.diverged), chains.net.N
-        self.plan = plan
-        self.center = torch.zeros(P, N, dtype=torch.float64)
-        self.center[chains.live] = chains.h.mean((1, 2), dtype=torch.float64)
-        self.origin = self.center.to(chains.dtype)[chains.live][:, None, None]
-        self.center[chains.live] = self.origin[:, 0, 0].double()
-        self.h = torch.zeros(P, 2, chains.pairs, plan.batches, N, dtype=chains.dtype)
-        self.sum_h = torch.zeros_like(chains.h)
-        current = chains.net.form == "current"
-        self.sum_rates = torch.zeros_like(chains.h) if current else None
-        self.rates = torch.zeros(P, chains.pairs, N, dtype=torch.float64) if current else None
-        self.first = torch.zeros(P, N, dtype=torch.float64)
-        self.second = torch.zeros(P, N, N, dtype=torch.float64)
+        P, B, N = len(chains.diverged), chains.pairs, chains.net.N
+        self.plan, self.size = plan, (P, N)
+        self.center = chains.h.mean((1, 2), keepdim=True, dtype=torch.float64).to(chains.dtype)
+        self.h = torch.zeros(P, 2, B, plan.batches, N, dtype=chains.dtype)
+        self.rates = torch.zeros(P, B, N, dtype=torch.float64) if chains.net.form == "current" else None
         self.live = chains.live
+        self.sum_h = torch.zeros_like(chains.h)
+        self.sum_rates = None if self.rates is None else torch.zeros_like(chains.h)
+        self.sum_hh = torch.zeros(len(self.live), N, N, dtype=chains.dtype)
+        self.second = torch.zeros(len(self.live), N, N, dtype=torch.float64)
+        self.first = torch.zeros(len(self.live), N, dtype=torch.float64)
 
     def add(self, h: torch.Tensor, rates: torch.Tensor | None) -> None:
         self.sum_h.add_(h)
@@ -156,26 +153,33 @@ class _Record:
 
     def add_with_cov(self, h: torch.Tensor, rates: torch.Tensor | None) -> None:
         self.add(h, rates)
-        d = (h - self.origin).flatten(1, 2)
-        self.first[self.live] += d.sum(1, dtype=torch.float64)
-        self.second[self.live] += torch.bmm(d.transpose(1, 2), d).double()
+        d = (h - self.center).flatten(1, 2)
+        self.first.add_(d.sum(1, dtype=torch.float64))
+        self.sum_hh.baddbmm_(d.transpose(1, 2), d)
 
     def close(self, batch: int, chains: Ensemble) -> None:
         """End a batch: keep its means, start new sums, let go of problems that diverged."""
         count = -(-self.plan.length // self.plan.thin)
-        self.h[self.live, :, :, batch] = self.sum_h.div_(count).sub_(self.origin)
+        self.h[self.live, :, :, batch] = self.sum_h.div_(count).sub_(self.center)
         self.sum_h.zero_()
         if self.rates is not None and self.sum_rates is not None:
             self.rates[self.live] += self.sum_rates.mean(1, dtype=torch.float64) / (count * self.plan.batches)
             self.sum_rates.zero_()
+        self.second.add_(self.sum_hh)
+        self.sum_hh.zero_()
         stay = chains.drop_diverged()
         if stay is not None:
-            self.live, self.origin, self.sum_h = chains.live, self.origin[stay], self.sum_h[stay]
+            self.live = chains.live
+            for name in ("center", "sum_h", "sum_hh", "second", "first"):
+                setattr(self, name, getattr(self, name)[stay])
             self.sum_rates = None if self.sum_rates is None else self.sum_rates[stay]
 
     def samples(self, chains: Ensemble) -> Samples:
+        P, N = self.size
         count = self.plan.batches * -(-self.plan.length // self.plan.cov_thin) * 2 * chains.pairs
         mean = self.first / count
-        cov = self.second / count - mean[:, :, None] * mean[:, None, :]
+        center, cov = np.full((P, N), np.nan), np.full((P, N, N), np.nan)
+        center[self.live] = self.center[:, 0, 0].numpy()
+        cov[self.live] = (self.second / count - mean[:, :, None] * mean[:, None, :]).numpy()
         rates = None if self.rates is None else self.rates.numpy()
-        return Samples(self.center.numpy(), self.h, rates, cov.numpy(), chains.diverged)
+        return Samples(center, self.h, rates, cov, chains.diverged)
