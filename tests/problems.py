@@ -26,9 +26,7 @@ class OneNeuron:
 
     @property
     def net(self) -> Network:
-        return Network(
-            W=[[self.w]], b=[self.b], gamma=self.gamma, activation=self.activation, placement=self.placement
-        )
+        return Network(W=[[self.w]], b=[self.b], gamma=self.gamma, activation=self.activation, placement=self.placement)
 
 
 ONE_NEURON = (

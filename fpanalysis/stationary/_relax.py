@@ -14,7 +14,7 @@ from fpanalysis.stationary._result import Problem
 Array = NDArray[np.float64]
 
 DOUBLINGS = 10
-LONGEST_PATH = 100_000  #: steps a noise-free trajectory may take to settle
+LONGEST_PATH = 20_000  #: steps a noise-free trajectory may take to settle
 TOLERANCE = 1e-12  #: settled when max |F(h) - h| is below this times 1 + max |h|
 BLOCK = 1 << 22  #: matrix entries held at once
 
@@ -43,11 +43,11 @@ def _slopes(problem: Problem, h: Array) -> Array:
     through W (noise "out") or directly (current form)."""
     net = problem.net
     sigma = np.broadcast_to(problem.sigma, (net.N,))
-    filtered = np.sqrt(net.gamma / (2 - np.asarray(net.gamma))) * sigma
-    if net.form == "current":
-        s = filtered
-    else:
-        s = sigma if net.placement == "in" else np.sqrt(net.W**2 @ filtered**2)
+    s = sigma
+    if net.form == "current" or net.placement == "out":
+        s = np.sqrt(net.gamma / (2 - np.asarray(net.gamma))) * sigma
+    if net.placement == "out":
+        s = np.sqrt(net.W**2 @ s**2)
     a = net.preactivation(h, problem.u)
     return np.array([net.activation.df(a), net.activation.G(a, s)])
 

@@ -63,7 +63,7 @@ class Ensemble:
         self.noise = torch.Generator().manual_seed(seed)
         self.xi = torch.empty(pairs, net.N)
         self.WT = self._tensor(net.W.T)
-        self.gamma = net.gamma if np.ndim(net.gamma) == 0 else self._tensor(net.gamma)
+        self.gamma = self._tensor(net.gamma)
         drive = np.array([net.drive(problem.u) for problem in problems])
         start = np.array([problem.start for problem in problems])
         sigma = np.array([np.broadcast_to(problem.sigma, (net.N,)) for problem in problems])
@@ -148,7 +148,7 @@ class _Record:
 
     def add(self, h: torch.Tensor, rates: torch.Tensor | None) -> None:
         self.sum_h.add_(h)
-        if self.sum_rates is not None:
+        if self.sum_rates is not None and rates is not None:
             self.sum_rates.add_(rates)
 
     def add_with_cov(self, h: torch.Tensor, rates: torch.Tensor | None) -> None:

@@ -23,9 +23,13 @@ some chains hop to another basin, or whose relaxation time is beyond `LONGEST` s
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +40,16 @@ from fpanalysis.stationary._relax import relax, relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 
 METHOD = "monte-carlo"
 BATCHES = 20  #: batch means kept per chain
 BURN_IN, STEPS = 10, 200  #: relaxation times dropped, and averaged over
 LONGEST = 1024  #: relaxation time (steps) above which a run is shorter than these multiples
 FEWEST, MOST = 2000, 20_000  #: steps averaged over, whatever the relaxation time
-STACK = 1 << 20  #: state numbers stepped at once, at most
+STACK = 1 << 20  #: state numbers stepped at once by one thread, at most
+SMALL = 16  #: neurons up to which double precision costs nothing
+LARGE = 2e7  #: multiplications per step that are worth torch's own threads
 RHAT_BOUND = 1.05
 DRIFT_LEVEL = 1e-4  #: probability of calling a stationary run drifting
 
@@ -82,17 +89,25 @@ def solve(
     settings = _check(chains=chains, steps=steps, burn_in=burn_in, precision=precision)
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": rng if isinstance(rng, int) else None}
-    results: dict[int, Stationary] = {}
-    groups: dict[tuple[int, float, bool], list[int]] = defaultdict(list)
-    for index, (problem, tau) in enumerate(zip(problems, _relaxation_times(problems), strict=True)):
-        if not np.any(problem.sigma):
-            results[index] = _point_mass(problem, stamp)
-        else:
-            groups[id(problem.net), tau, np.ndim(problem.sigma) > 0].append(index)
-    for (_, tau, _), members in groups.items():
-        found = _solve_group([problems[i] for i in members], tau, seed, settings, stamp)
-        results |= dict(zip(members, found, strict=True))
-    return [results[index] for index in range(len(problems))]
+    results = {i: _point_mass(problem, stamp) for i, problem in enumerate(problems) if not np.any(problem.sigma)}
+    noisy = [i for i in range(len(problems)) if i not in results]
+    double = [i for i in noisy if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
+    tau = dict(zip(noisy, _relaxation_times([problems[i] for i in noisy]), strict=True))
+
+    def run(members: list[int], precision: str) -> None:
+        stacks = _stacks(members, problems, tau, chains)
+        found = _in_parallel(
+            [partial(_run, stack, precision, seed, settings, stamp) for stack in stacks],
+            work=max((stack.work for stack in stacks), default=0),
+        )
+        for stack, part in zip(stacks, found, strict=True):
+            results.update(zip(stack.members, part, strict=True))
+
+    run([i for i in noisy if i not in double], "single")
+    if precision is None:
+        double += [i for i in noisy if i not in double and _too_coarse(results[i])]
+    run(double, "double")
+    return [results[i] for i in range(len(problems))]
 
 
 def _check(**settings: Any) -> dict[str, Any]:
@@ -120,25 +135,56 @@ def _relaxation_times(problems: Sequence[Problem]) -> list[float]:
     return [float(2 ** np.ceil(np.log2(t))) for t in np.clip(tau, 1, 2 * LONGEST)]
 
 
-def _solve_group(
-    problems: Sequence[Problem], tau: float, seed: int, settings: dict[str, Any], stamp: dict[str, Any]
-) -> list[Stationary]:
-    """Problems of one network and one relaxation time, in stacks that fit the memory."""
-    N = problems[0].net.N
-    chains = settings["chains"] or 2 * int(np.clip(4096 // N, 32, 1024))
-    single = settings["precision"] == "single" or (settings["precision"] is None and N > 16)
-    size = max(1, STACK // (chains * N))
-    results: list[Stationary] = []
-    for first in range(0, len(problems), size):
-        results += _run(problems[first : first + size], tau, chains, seed, settings, stamp, single)
-    if not single or settings["precision"] == "single":
-        return results
-    coarse = [i for i, result in enumerate(results) if _too_coarse(result)]
-    if coarse:
-        again = _solve_group([problems[i] for i in coarse], tau, seed, settings | {"precision": "double"}, stamp)
-        for i, result in zip(coarse, again, strict=True):
-            results[i] = result
-    return results
+@dataclass(frozen=True)
+class _Stack:
+    """Problems of one network and one relaxation time, small enough to run together; `members` are their
+    positions in the call."""
+
+    members: list[int]
+    problems: list[Problem]
+    tau: float
+    chains: int
+
+    @property
+    def work(self) -> int:
+        """Multiplications per step."""
+        return len(self.members) * self.chains * self.problems[0].net.N ** 2
+
+
+def _stacks(members: list[int], problems: Sequence[Problem], tau: dict[int, float], chains: int | None) -> list[_Stack]:
+    """Split by network, relaxation time and kind of sigma, then into as many even parts as there are threads
+    or the memory asks for."""
+    import torch
+
+    groups: dict[tuple[int, float, bool], list[int]] = defaultdict(list)
+    for i in members:
+        groups[id(problems[i].net), tau[i], np.ndim(problems[i].sigma) > 0].append(i)
+    stacks = []
+    for (_, time, _), group in groups.items():
+        N = problems[group[0]].net.N
+        count = chains or 2 * int(np.clip(4096 // N, 32, 1024))
+        parts = max(torch.get_num_threads(), len(group) * count * N // STACK + 1)
+        split = np.array_split(group, min(parts, len(group)))
+        stacks += [_Stack(part.tolist(), [problems[i] for i in part], time, count) for part in split]
+    return sorted(stacks, key=lambda stack: -stack.tau * stack.work)
+
+
+def _in_parallel(tasks: Sequence[Callable[[], T]], work: float) -> list[T]:
+    """Run `tasks` in as many threads as torch uses, each task with its share of torch's own threads.
+
+    A thread of its own per stack needs no barrier within a step: 15 % faster than torch's own threads on two
+    idle cores and many times faster on busy ones.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    own = max(1, threads // max(1, len(tasks))) if work > LARGE else 1
+    try:
+        torch.set_num_threads(own)
+        with ThreadPoolExecutor(threads) as pool:
+            return [future.result() for future in [pool.submit(task) for task in tasks]]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _too_coarse(result: Stationary) -> bool:
@@ -146,32 +192,24 @@ def _too_coarse(result: Stationary) -> bool:
     return bool(result.details.get("rounding", 0.0) > 0.5 * np.max(result.error))
 
 
-def _run(
-    problems: Sequence[Problem],
-    tau: float,
-    chains: int,
-    seed: int,
-    settings: dict[str, Any],
-    stamp: dict[str, Any],
-    single: bool,
-) -> list[Stationary]:
+def _run(stack: _Stack, precision: str, seed: int, settings: dict[str, Any], stamp: dict[str, Any]) -> list[Stationary]:
     import torch
 
     from fpanalysis.stationary._simulate import simulate
 
-    net = problems[0].net
-    plan = _plan(net, tau, settings)
-    dtype = torch.float32 if single else torch.float64
-    samples = simulate(net, problems, plan, chains // 2, seed, dtype)
+    net = stack.problems[0].net
+    plan = _plan(net, stack.tau, settings)
+    dtype = {"single": torch.float32, "double": torch.float64}[precision]
+    samples = simulate(net, stack.problems, plan, stack.chains // 2, seed, dtype)
     common = {
-        "chains": chains,
+        "chains": stack.chains,
         "steps": plan.steps,
         "burn_in": plan.burn_in,
-        "relaxation_time": tau,
-        "precision": "single" if single else "double",
+        "relaxation_time": stack.tau,
+        "precision": precision,
     }
     results = []
-    for k, problem in enumerate(problems):
+    for k, problem in enumerate(stack.problems):
         if samples.diverged[k]:
             results.append(_failed(problem, Status.DIVERGED, stamp, **common))
             continue
@@ -239,7 +277,7 @@ def _summary(
         cov=cov,
         error=t * se + rounding,
         output=z.mean(axis=0),
-        output_error=t * _standard_error(z) + gain * rounding,
+        output_error=t * _standard_error(z) + gain * (rounding + 2.0**-53 * np.linalg.norm(mean)),
         status=status,
         method=METHOD,
         scope="local",
@@ -328,7 +366,5 @@ def _point_mass(problem: Problem, stamp: dict[str, Any]) -> Stationary:
 
 
 def _failed(problem: Problem, status: Status, stamp: dict[str, Any], **details: Any) -> Stationary:
-    import dataclasses
-
     result = failed(problem, METHOD, status, **details)
     return dataclasses.replace(result, provenance=Provenance(METHOD, problem.net.hash, **stamp))
