@@ -52,7 +52,7 @@ def plot_shift(shift: Shift, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     data = shift.dataset
     sigma = data.sigma.values
-    for m, name in enumerate(shift.methods):
+    for m, name in enumerate(shift.method_names):
         style = METHOD_STYLES[m % len(METHOD_STYLES)]
         chosen = data.isel(method=m)
         ax.plot(sigma, _rms(chosen["shift"].values), label=f"neurons, {name}", **style)
@@ -64,12 +64,12 @@ def plot_shift(shift: Shift, ax: Axes | None = None) -> Axes:
         ax.axvline(shift.training_sigma, color="0.7", lw=1, ls=":", zorder=0)
         ax.annotate(
             "training noise",
-            (shift.training_sigma, 0.98),
+            (shift.training_sigma, 0.03),
             xycoords=("data", "axes fraction"),
             xytext=(-3, 0),
             textcoords="offset points",
             ha="right",
-            va="top",
+            va="bottom",
             rotation=90,
             fontsize="x-small",
             color="0.4",

@@ -79,6 +79,11 @@ class Shift:
         return [str(name) for name in self.dataset.method.values]
 
     @property
+    def method_names(self) -> list[str]:
+        """The methods, "auto" by what it chose."""
+        return [str(self.dataset.attrs["auto"]) if name == AUTO else name for name in self.methods]
+
+    @property
     def training_sigma(self) -> float:
         return float(self.dataset.attrs["training_sigma"])
 
@@ -202,7 +207,8 @@ def shift(
     }
     data = _dataset(net, inputs, targets, levels, starts, results)
     seed = int(rng) if isinstance(rng, int | np.integer) else -1
-    data.attrs |= {"seed": seed}
+    used = {name: "/".join(sorted({st.method for st in by_problem.values()})) for name, by_problem in results.items()}
+    data.attrs |= {"seed": seed, "auto": used.get(AUTO, "")}
     return Shift(data)
 
 

@@ -87,7 +87,7 @@ def _print(net: Network, result: Shift, figure_path: str | None) -> None:
     sizes = result.dataset.sizes
     click.echo(
         f"{net!r}\n{sizes['condition']} condition(s), up to {sizes['fixed_point']} stable fixed point(s) each; "
-        f"{' against '.join(result.methods)}"
+        f"{' against '.join(result.method_names)}"
     )
     rows = [_row(level) for level in result.levels]
     columns = ["noise", "mean shift", "output shift", "± (95 %)", "output - target", "methods differ", "status"]

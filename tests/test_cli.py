@@ -1,0 +1,206 @@
+"""The commands as a user types them: outputs, exit statuses, and one clear line for input that cannot be used."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import fpanalysis as fpa
+from fpanalysis.cli import main
+
+COMMANDS = ("train", "inspect", "fixed-points", "shift", "doctor")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    N = 8
+    net = fpa.Network(
+        W=0.6 * rng.standard_normal((N, N)) / np.sqrt(N),
+        b=0.3 * rng.standard_normal(N),
+        W_in=rng.standard_normal((N, 1)),
+        W_out=rng.standard_normal((1, N)) / N,
+        gamma=0.2,
+        sigma=0.5,
+        conditions=[[-1.0], [1.0]],
+        targets=[[0.0], [0.5]],
+        info={"task": "example"},
+    )
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    fpa.save(net, path)
+    return path
+
+
+def test_help_lists_the_first_session_in_order():
+    result = run("--help")
+    assert result.exit_code == 0
+    listed = result.output[result.output.index("Commands:") :]
+    assert sorted(COMMANDS, key=listed.index) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"$ fpanalysis {command}" in result.output
+
+
+def test_version_and_citation():
+    assert fpa.__version__ in run("--version").output
+    cited = run("--cite").output
+    assert "2601.04539" in cited
+    assert "2102.04877" in cited
+
+
+def test_inspect(model):
+    result = run("inspect", model)
+    assert result.exit_code == 0
+    for text in ("8 neurons", "sigma = 0.5", "inside the activation", "2 constant inputs", "example"):
+        assert text in result.output
+    document = json.loads(run("inspect", model, "--json", "-").output)
+    assert document["schema"] == "fpanalysis.inspect/1"
+    assert document["hash"] == fpa.load(model).hash
+
+
+def test_fixed_points(model):
+    result = run("fixed-points", model)
+    assert result.exit_code == 0
+    document = json.loads(run("fixed-points", model, "--input", "0.5", "--json", "-").output)
+    assert document["schema"] == "fpanalysis.fixed-points/1"
+    np.testing.assert_array_equal(document["conditions"][0]["h"], fpa.find_fixed_points(fpa.load(model), [0.5]).h)
+
+
+def test_shift_writes_everything(model, tmp_path):
+    paths = {name: tmp_path / f"shift.{name}" for name in ("json", "csv", "nc", "png")}
+    result = run(
+        *("shift", model, "--noise", "0:0.5:3", "--method", "closure"),
+        *("--json", paths["json"], "--csv", paths["csv"], "--netcdf", paths["nc"], "--figure", paths["png"]),
+    )
+    assert result.exit_code == 0, result.output
+    assert sorted(tmp_path.iterdir()) == sorted(paths.values())
+    sh = fpa.Shift.load(paths["nc"])
+    assert sh.dataset.sigma.values.tolist() == [0, 0.25, 0.5]
+    assert json.loads(paths["json"].read_text()) == sh.document()
+    assert paths["png"].read_bytes().startswith(b"\x89PNG")
+    assert "At the training noise sigma = 0.5 the stationary mean lies" in result.output
+    assert "Remove that noise and the output is biased by" in result.output
+
+
+def test_the_two_sentences_say_what_the_numbers_say(model):
+    result = run("shift", model, "--noise", "0,0.5", "--method", "closure")
+    sh = fpa.shift(fpa.load(model), sigma=(0, 0.5), methods=("closure",))
+    silent, noisy = sh.levels
+    assert f"lies {noisy.shift:.3g} from" in result.output
+    assert f"biased by {noisy.output_shift:.3g} (rms)" in result.output
+    assert f"from {noisy.output_error:.3g} to {silent.output_error:.3g}" in result.output
+
+
+def test_json_to_stdout_is_one_document_and_nothing_else(model):
+    done = subprocess.run(
+        [sys.executable, "-m", "fpanalysis", "shift", model, "--noise", "0,0.5", "--method", "closure", "--json", "-"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert document["schema"] == "fpanalysis.shift/1"
+    assert done.stderr == ""
+
+
+def test_what_did_not_converge_is_status_3(tmp_path):
+    net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.2, sigma=0.2)
+    fpa.save(net, tmp_path / "cycle.pt")
+    result = run(
+        "shift", tmp_path / "cycle.pt", "--method", "closure", "--noise", "0.1,0.2", "--json", tmp_path / "x.json"
+    )
+    assert result.exit_code == 3
+    assert "no stable fixed point" in result.stderr
+    assert "monte-carlo" in result.stderr  # what can still be trusted
+    document = json.loads((tmp_path / "x.json").read_text())
+    assert document["levels"][0]["shift"] is None
+    assert run("fixed-points", tmp_path / "cycle.pt").exit_code == 3
+
+
+def bad_models(folder):
+    """File name, what to write there, and what the message must name."""
+    good = {"W": torch.eye(2, dtype=torch.float64) * 0.5, "b": torch.zeros(2, dtype=torch.float64)}
+
+    def content(state=None, **changed):
+        config = {"gamma": 0.1, "sigma": 0.5, "activation": "relu", "placement": "in"} | changed
+        return {"format": "fpanalysis.network/1", "config": config, "state_dict": good | (state or {})}
+
+    yield "missing.pt", None, "no such file"
+    yield "text.pt", "hello", "not a checkpoint"
+    yield "module.pt", torch.nn.Linear(2, 2), "refused"
+    yield "numpy.pt", {"W": np.eye(2)}, "refused"
+    yield "other.pt", {"weights": torch.eye(2)}, "fpanalysis.network/1"
+    yield "shape.pt", content({"W": torch.zeros(2, 3)}), "square"
+    yield "inconsistent.pt", content({"b": torch.zeros(3)}), "b must have shape (2)"
+    yield "nan.pt", content({"W": torch.full((2, 2), float("nan"))}), "NaN or infinite"
+    yield "inf.pt", content({"b": torch.full((2,), float("inf"))}), "NaN or infinite"
+    yield "gamma0.pt", content(gamma=0.0), "gamma must lie in (0, 1]"
+    yield "gamma2.pt", content(gamma=2.0), "gamma must lie in (0, 1]"
+    yield "activation.pt", content(activation="rellu"), "unknown activation 'rellu'"
+
+
+@pytest.mark.parametrize("command", ["inspect", "fixed-points", "shift"])
+def test_files_that_cannot_be_used(command, tmp_path):
+    for name, what, message in bad_models(tmp_path):
+        path = tmp_path / name
+        if isinstance(what, str):
+            path.write_text(what)
+        elif what is not None:
+            torch.save(what, path)
+        result = run(command, path)
+        assert result.exit_code == 1, name
+        assert result.stderr.startswith("Error: "), name
+        assert message in result.stderr, (name, result.stderr)
+        assert len(result.stderr.splitlines()) == 1, name
+        assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--noise", "0.5:0"], 2, "reversed"),
+        (["--noise", "-0.1:0.5"], 2, "negative"),
+        (["--noise", "zero"], 2, "comma-separated"),
+        (["--noise", "0:1:1"], 2, "a single level"),
+        (["--input", "1,2"], 1, "1 input value"),
+        (["--input", "x"], 2, "comma-separated"),
+        (["--method", "closur"], 1, "unknown stationary method 'closur'"),
+        (["--figure", "shift.txt"], 1, ".png"),
+        (["--figure", "missing/shift.png"], 1, "does not exist"),
+        (["--json", "missing/shift.json"], 1, "does not exist"),
+        (["--netcdf", "shift.h5"], 1, ".nc"),
+        (["--nois", "0:1"], 2, "No such option"),
+    ],
+)
+def test_wrong_usage(model, arguments, status, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("shift", model, *arguments)
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_task_is_named(tmp_path):
+    result = run("train", "function-aproximation", "-o", tmp_path / "x.pt")
+    assert result.exit_code == 1
+    assert "function-approximation" in result.stderr
+
+
+def test_doctor_checks_a_known_answer():
+    result = run("doctor")
+    assert result.exit_code == 0
+    assert "error" in result.output
+    assert fpa.__version__ in result.output
