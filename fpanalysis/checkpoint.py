@@ -28,7 +28,12 @@ from fpanalysis.results import InputError, one_line, write_atomically
 FORMAT = "fpanalysis.network/1"
 TENSORS = ("W", "b", "W_in", "W_out", "b_out")
 SETTINGS = ("gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info")
-REQUIRED = ("gamma", "sigma", "activation", "placement")  #: without them a default would stand in for a number that nobody chose
+REQUIRED = (
+    "gamma",
+    "sigma",
+    "activation",
+    "placement",
+)  #: without them a default would stand in for a number that nobody chose
 REMEDY = "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path)"
 
 

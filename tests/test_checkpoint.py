@@ -210,7 +210,7 @@ SPOILT = {
     ("config", "sigma"): ("0.1", [0.1], -0.5, float("inf"), None),
     ("config", "activation"): (["relu"], None, 3, {}, {"name": "relu", "x": 1}, "swish", torch.eye(2)),
     ("config", "placement"): (3, None, ["in"], "IN", torch.eye(2)),
-    ("config", "form"): (3, None, {}, "spiking"),
+    ("config", "form"): (3, {}, "spiking"),
     ("config", "conditions"): ("x", [1.0], [[1.0, 2.0]], 3),
     ("config", "targets"): ([[1.0]],),
     ("config", "info"): (3, "note", [1]),
@@ -253,7 +253,7 @@ def test_no_default_stands_in_for_a_missing_setting(name, content, tmp_path):
     assert f"the config has no value for {name}" in refusal(tmp_path / "file.pt")
 
 
-@pytest.mark.parametrize("name", ["conditions", "targets", "info"])
+@pytest.mark.parametrize("name", ["form", "conditions", "targets", "info"])
 def test_optional_settings_may_be_missing(name, content, tmp_path):
     del content["config"][name]
     torch.save(content, tmp_path / "file.pt")

@@ -143,7 +143,7 @@ def bad_models(folder):
     yield "numpy.pt", {"W": np.eye(2)}, "refused"
     yield "other.pt", {"weights": torch.eye(2)}, "fpanalysis.network/1"
     yield "shape.pt", content({"W": torch.zeros(2, 3)}), "square"
-    yield "inconsistent.pt", content({"b": torch.zeros(3)}), "b must have shape (2)"
+    yield "inconsistent.pt", content({"b": torch.zeros(3)}), "b must have shape (2,)"
     yield "nan.pt", content({"W": torch.full((2, 2), float("nan"))}), "NaN or infinite"
     yield "inf.pt", content({"b": torch.full((2,), float("inf"))}), "NaN or infinite"
     yield "gamma0.pt", content(gamma=0.0), "gamma must lie in (0, 1]"
