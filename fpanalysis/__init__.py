@@ -10,7 +10,9 @@
 The public names are imported on first use, so that ``import fpanalysis`` is quick.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -31,7 +33,7 @@ _EXPORTS = {
     "attenuation_bias": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
 }
-_MODULES = ("bias", "figures", "gaussian", "models", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 
@@ -45,6 +47,19 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'fpanalysis' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    """``fpanalysis.stationary`` and ``fpanalysis.shift`` are functions, whichever import comes first: the
+    modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _EXPORTS and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

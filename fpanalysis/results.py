@@ -30,7 +30,7 @@ class Status(Enum):
     OK = ("ok", "converged: the result holds within its stated error")
     NOT_CONVERGED = (
         "not converged",
-        "the iteration stopped before its tolerance: the value is tentative; check it with method 'monte-carlo'",
+        "the iteration did not reach its tolerance, so no value is given: use a smaller sigma, or method 'monte-carlo'",
     )
     LEFT_BASIN = (
         "left basin",

@@ -1,1 +1,51 @@
-"""Tasks to train on."""
+"""Tasks to train on, found by name among the files of this folder: a new task is one new file.
+
+from fpanalysis.tasks import get_task
+
+task = get_task("function-approximation", T=100)
+inputs, targets, mask = task.batch(32, rng=0)
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from fpanalysis.results import InputError
+
+from ._task import REGISTRY, Defaults, Task
+
+__all__ = ["Defaults", "Task", "available", "get_task"]
+
+
+def available() -> list[str]:
+    """Names of the known tasks: those of this folder, and any `Task` subclass that was imported."""
+    _discover()
+    return sorted(REGISTRY)
+
+
+def get_task(name: str, **settings: Any) -> Task:
+    """The task of that name; `settings` replace its default settings.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or a setting that the task does not have or cannot use.
+    """
+    known = available()
+    if name not in known:
+        raise InputError(f"unknown task {name!r}; known: {', '.join(known)}")
+    kind = REGISTRY[name]
+    unknown = sorted(set(settings) - set(kind.setting_names()))
+    if unknown:
+        raise InputError(f"task {name!r} has no setting {unknown[0]!r}; it has {', '.join(kind.setting_names())}")
+    return kind(**settings)
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            import_module(f"{__name__}.{module.name}")

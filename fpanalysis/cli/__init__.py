@@ -7,6 +7,7 @@ command, so that every ``--help`` is quick. Exit status: 0 done; 1 the input can
 
 from __future__ import annotations
 
+import os
 import pkgutil
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,9 @@ import click
 
 import fpanalysis
 from fpanalysis.results import InputError
+
+# Matrices here are small: a second BLAS thread gains little, and on a busy machine costs up to tenfold.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 CITATION = """\
 If fpanalysis contributed to your work, please cite the software and the papers it builds on:

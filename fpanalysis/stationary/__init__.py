@@ -1,1 +1,101 @@
-"""Stationary laws of noisy networks."""
+"""Stationary laws of noisy networks: one file per method, found by its name.
+
+A method is a file of this folder without a leading underscore; ``small_noise.py`` is "small-noise". It gives
+``solve(problems, rng, **settings) -> list[Stationary]``, and gets several problems at once so that it can
+share work between them (a sweep of noise levels, a set of inputs).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import ArrayLike
+
+from fpanalysis.fixed_points import settle
+from fpanalysis.fixed_points.newton import bound
+from fpanalysis.network import Network, check_sigma
+from fpanalysis.results import InputError
+from fpanalysis.stationary._result import Problem, Stationary
+
+__all__ = ["Problem", "Stationary", "methods", "solve", "stationary"]
+
+AUTO = "auto"
+
+
+def methods() -> list[str]:
+    """Names of the stationary methods."""
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"]
+
+
+def stationary(
+    net: Network,
+    u: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    method: str = AUTO,
+    start: ArrayLike | None = None,
+    rng: int | Generator = 0,
+    **settings: Any,
+) -> Stationary:
+    """The stationary law of `net` at the constant input `u` (n_in,) and noise `sigma` (number or (N,)).
+
+    Parameters
+    ----------
+    u, sigma : None means zero input, and the network's own sigma.
+    method : one of :func:`methods`, or "auto": the closure.
+    start : (N,), optional
+        The fixed point (or a state in its basin) about which local methods work; by default the end of the
+        noise-free trajectory from 0.
+    settings : passed to the method.
+
+    Returns
+    -------
+    Stationary
+        With a status: a method that does not apply or does not converge says so there.
+
+    Raises
+    ------
+    InputError
+        On an unknown method or setting, or values that do not fit the network.
+    """
+    if not isinstance(net, Network):
+        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    u = net.check_input(u)
+    if u.ndim != 1:
+        raise InputError(f"u must be one constant input ({net.n_in},); found shape {u.shape}: call once per condition")
+    sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
+    h = np.zeros(net.N) if start is None else np.asarray(start, float)
+    if h.shape != (net.N,) or not np.isfinite(h).all():
+        raise InputError(f"start must be one finite state ({net.N},); found shape {h.shape}")
+    return solve([locate(net, u, sigma, h)], method, rng, **settings)[0]
+
+
+def locate(net: Network, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray) -> Problem:
+    """The problem about the fixed point that the noise-free dynamics reaches from `h`."""
+    residual = np.abs(net.target(h, u) - h).max()
+    rests = residual <= bound(h[None])[0]
+    if not rests:
+        states, rest = settle(net, h[None], u)
+        h, rests = states[0], bool(rest[0])
+    stable = rests and np.abs(np.linalg.eigvals(net.jacobian(h, u))).max() < 1
+    return Problem(net, u, sigma, h, bool(stable))
+
+
+def solve(
+    problems: Sequence[Problem], method: str = AUTO, rng: int | Generator = 0, **settings: Any
+) -> list[Stationary]:
+    """The stationary laws of several problems by one method, sharing work between them."""
+    name = "closure" if method == AUTO else method
+    if name not in methods():
+        raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    try:
+        return module.solve(problems, rng, **settings)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"method {name!r}: {str(error).split('() ')[-1]}") from None

@@ -1,0 +1,63 @@
+"""Tables and lines on the terminal, and the files a command writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fpanalysis.results import InputError, check_writable, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURE_TYPES = (".png", ".pdf", ".svg")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print a table, numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        grid.add_column(name, justify="right" if name not in ("status", "completeness") else "left")
+    for row in rows:
+        grid.add_row(*row)
+    Console(highlight=False).print(grid)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` to so many significant digits; a dash where there is none."""
+    return "-" if value is None or value != value else f"{value:.{digits}g}"
+
+
+def check_outputs(json_path: str | None, *paths: str | None) -> None:
+    """Refuse output paths that cannot be written before anything is computed."""
+    for path in (None if json_path == "-" else json_path, *paths):
+        if path is not None:
+            check_writable(path)
+
+
+def check_suffix(option: str, path: str | None, suffixes: Sequence[str]) -> None:
+    if path is not None and Path(path).suffix.lower() not in suffixes:
+        raise InputError(f"{option} must end in {', '.join(suffixes)}; found {path}")
+
+
+def write_json(path: str, document: Mapping[str, Any]) -> None:
+    """The document to a file, or to stdout for "-"."""
+    text = json.dumps(document, allow_nan=False)
+    if path == "-":
+        click.echo(text)
+        return
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_figure(path: str, figure: Figure) -> None:
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=160)

@@ -1,0 +1,112 @@
+"""fpanalysis inspect: what is in a checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fpanalysis.cli._report import check_outputs, write_json
+
+if TYPE_CHECKING:
+    from fpanalysis.network import Network
+
+EQUATIONS = {
+    ("rate", "in"): "h' = (1 - gamma) h + gamma f(W h + W_in u + b + sigma xi)",
+    ("rate", "out"): "h' = (1 - gamma) h + gamma (f(W h + W_in u + b) + sigma xi)",
+    ("current", "in"): "x' = (1 - gamma) x + gamma (W f(x) + W_in u + b + sigma xi)",
+}
+
+
+@click.command(short_help="What is in a checkpoint.")
+@click.argument("model")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write it as JSON; - for stdout and nothing else.")
+def command(model: str, json_path: str | None) -> None:
+    """Say what network MODEL holds: its equation, sizes, noise, weights, conditions and how it was trained.
+
+    \b
+    Example:
+      $ fpanalysis inspect model.pt
+    """
+    check_outputs(json_path)
+    from fpanalysis.checkpoint import load
+
+    net = load(model)
+    facts = _facts(net)
+    if json_path is not None:
+        write_json(json_path, {"schema": "fpanalysis.inspect/1", **facts})
+    if json_path != "-":
+        _print(model, net, facts)
+
+
+def _facts(net: Network) -> dict[str, Any]:
+    import numpy as np
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    return {
+        "hash": net.hash,
+        "form": net.form,
+        "placement": net.placement,
+        "activation": net.activation.config(),
+        "neurons": net.N,
+        "inputs": net.n_in,
+        "outputs": net.n_out,
+        "readout": net.W_out is not None,
+        "gamma": plain(net.gamma),
+        "sigma": plain(net.sigma),
+        "spectral_radius": float(np.abs(np.linalg.eigvals(net.W)).max()),
+        "weight_norm": float(np.linalg.norm(net.W, 2)),
+        "conditions": plain(net.conditions),
+        "targets": plain(net.targets),
+        "info": dict(net.info),
+    }
+
+
+def _print(model: str, net: Network, facts: dict[str, Any]) -> None:
+    import numpy as np
+
+    noise = np.unique(net.sigma)
+    lines = [
+        ("equation", EQUATIONS[net.form, net.placement]),
+        ("activation", repr(net.activation)),
+        (
+            "sizes",
+            f"{net.N} neurons, {net.n_in} inputs, {net.n_out} outputs" + ("" if facts["readout"] else " (all neurons)"),
+        ),
+        ("gamma", _span(np.unique(net.gamma)) + "  (dt / tau)"),
+        ("training noise", f"sigma = {_span(noise)} per step, " + _where(net)),
+        ("W", f"spectral radius {facts['spectral_radius']:.4g}, norm {facts['weight_norm']:.4g}"),
+        ("conditions", _conditions(net)),
+        ("hash", net.hash),
+    ]
+    click.echo(model)
+    for name, text in lines:
+        click.echo(f"  {name:<15} {text}")
+    for name, value in net.info.items():
+        click.echo(f"  {name:<15} {_brief(value)}")
+
+
+def _where(net: Network) -> str:
+    if net.form == "current":
+        return "on the current"
+    return "inside the activation" if net.placement == "in" else "outside the activation"
+
+
+def _span(values: Any) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}, one per neuron"
+
+
+def _conditions(net: Network) -> str:
+    if net.conditions is None:
+        return "none remembered: zero input unless --input is given"
+    return f"{len(net.conditions)} constant inputs" + ("" if net.targets is None else ", with their targets")
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_brief(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,142 @@
+"""``fpanalysis train``: a network trained with noise, ready to be analysed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fpanalysis.models import Training
+    from fpanalysis.tasks import Task
+
+
+class Assignment(click.ParamType):
+    """A named number: ``c=0.1``."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        name, _, number = str(value).partition("=")
+        try:
+            return name, int(number) if number.lstrip("-").isdecimal() else float(number)
+        except ValueError:
+            self.fail(f"{value!r} is not NAME=NUMBER, such as c=0.1", param, ctx)
+
+
+@click.command()
+@click.argument("task")
+@click.option("--placement", type=click.Choice(["in", "out"]), default="in", show_default=True,
+              help="Noise inside or outside the activation.")  # fmt: skip
+@click.option("--activation", metavar="NAME", help="relu, softplus, tanh, ...  [default: the task's]")
+@click.option("--noise", type=float, help="Training noise sigma, per step.  [default: the task's, 0.5]")
+@click.option("--size", type=int, help="Neurons.  [default: the task's, 64 for function-approximation]")
+@click.option("--gamma", type=float, help="dt / tau, in (0, 1].  [default: the task's]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
+@click.option("--steps", type=int, help="Training steps.  [default: the task's]")
+@click.option("--batch", type=int, help="Trials per step.  [default: the task's]")
+@click.option("--lr", type=float, help="First learning rate of Adam.  [default: the task's]")
+@click.option("--setting", type=Assignment(), multiple=True, help="A setting of the task, such as c=0.1 (repeatable).")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch.")
+@click.option("--resume", is_flag=True, help="Go on from OUTPUT.partial, which an interrupted training leaves.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.pt", show_default=True)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    task: str,
+    setting: tuple[tuple[str, float], ...],
+    output: Path,
+    resume: bool,
+    noise: float | None,
+    **settings: Any,
+) -> None:
+    """Train a network on TASK, such as function-approximation or regulator (an unknown one lists them all).
+
+    Ctrl-C keeps what was done in OUTPUT.partial; the same command with --resume goes on from there, to the
+    same network as without the interruption.
+
+    \b
+    Example:
+      $ fpanalysis train function-approximation --noise 0.5 -o model.pt
+    """
+    from fpanalysis.activations import get_activation
+    from fpanalysis.results import check_writable
+    from fpanalysis.tasks import get_task
+
+    chosen = get_task(task, **dict(setting))
+    if settings["activation"] is not None:
+        get_activation(settings["activation"])
+    check_writable(output)
+    partial = output.with_name(output.name + ".partial")
+    if partial.exists() and not resume:
+        click.echo(
+            f"starting anew: the unfinished training in {partial} is dropped (--resume goes on from it)", err=True
+        )
+
+    from fpanalysis.checkpoint import save
+
+    try:
+        training = _train(chosen, sigma=noise, partial=partial, resume=resume, **settings)
+    except KeyboardInterrupt:
+        kept = f"what was done is in {partial}. Go on with: {_typed(ctx)} --resume"
+        raise click.ClickException(f"interrupted; {kept if partial.exists() else 'nothing was done yet'}") from None
+    save(training.network(), output)
+    partial.unlink(missing_ok=True)
+    _report(chosen, training, output)
+
+
+def _train(task: Task, **settings: Any) -> Training:
+    """Train with a progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fpanalysis.models import train
+
+    console = Console(stderr=True)
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.2e}"),
+               TextColumn("time left"), TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        total = settings["steps"] or task.defaults.steps
+        row, smooth = bar.add_task("", total=total, loss=float("nan")), float("nan")
+
+        def progress(step: int, losses: Any) -> None:
+            nonlocal smooth
+            smooth = float(losses[0]) if smooth != smooth else 0.95 * smooth + 0.05 * float(losses[0])
+            bar.update(row, completed=step, loss=smooth)
+
+        return train(task, progress=progress, **settings)
+
+
+def _report(task: Task, training: Training, output: Path) -> None:
+    from fpanalysis.models import evaluate
+
+    net = training.network()
+    sigma = training.settings.sigma[0]
+    click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, noise {net.placement}, sigma = {sigma:g}")
+    click.echo(f"training loss, last 50 steps   {training.final_loss():.4g}")
+    if sigma > 0:
+        test = evaluate(net, task, [sigma, 0])
+        noisy, clean = test.loss[0]
+        click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, 0]:.1g}")
+        click.echo(f"test loss, noise removed       {clean:.4g}")
+        click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
+        click.echo(f"next: fpanalysis shift {shlex.quote(str(output))} --noise 0:{sigma:g}")
+    else:
+        click.echo(f"next: fpanalysis inspect {shlex.quote(str(output))}")
+
+
+def _typed(ctx: click.Context) -> str:
+    """The command line that was typed, without --resume."""
+    words = ["fpanalysis", "train"]
+    for parameter in ctx.command.params:
+        value: Any = ctx.params.get(parameter.name or "")
+        given = ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if not given or parameter.name == "resume":
+            continue
+        if parameter.name == "setting":
+            words += [word for name, number in value for word in ("--setting", f"{name}={number}")]
+        else:
+            words += [str(value)] if isinstance(parameter, click.Argument) else [parameter.opts[0], str(value)]
+    return shlex.join(words)

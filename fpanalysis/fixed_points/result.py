@@ -1,0 +1,109 @@
+"""The fixed points of a network at one input, with their stability and an audit of the list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.network import Network
+from fpanalysis.results import Provenance, Status
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoints:
+    """Fixed points h* of `net` at input `u`, ordered by their distance from the origin.
+
+    Attributes
+    ----------
+    h : (K, N), the fixed points.
+    residual : (K,), max|F(h) - h| <= 1e-12 (1 + max|h|).
+    status : OK, or NO_STABLE_FIXED_POINT.
+    dry : whether the last rounds of the search found nothing new.
+    """
+
+    net: Network
+    u: Array
+    h: Array
+    residual: Array
+    dry: bool
+    status: Status
+    provenance: Provenance
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+    def __repr__(self) -> str:
+        return (
+            f"FixedPoints({len(self)} found, {int(self.stable.sum())} stable, index sum {self.index_sum}, "
+            f"completeness {self.completeness!r}; {self.status})"
+        )
+
+    @cached_property
+    def eigenvalues(self) -> NDArray[np.complex128]:
+        """(K, N), of the step's Jacobian (1 - gamma) I + gamma dF/dh, largest modulus first."""
+        values = np.linalg.eigvals(self.net.jacobian(self.h, self.u)).astype(complex)
+        return np.take_along_axis(values, np.argsort(-np.abs(values), axis=-1), axis=-1)
+
+    @cached_property
+    def flow_eigenvalues(self) -> NDArray[np.complex128]:
+        """(K, N), of the gamma -> 0 flow dh/dt = gamma/<gamma> (F(h) - h), time in units of the mean tau."""
+        rate = np.broadcast_to(self.net.gamma, (self.net.N,)) / np.mean(self.net.gamma)
+        slope = self.net.target_jacobian(self.h, self.u) - np.eye(self.net.N)
+        values = np.linalg.eigvals(rate[:, None] * slope).astype(complex)
+        return np.take_along_axis(values, np.argsort(-values.real, axis=-1), axis=-1)
+
+    @property
+    def n_unstable(self) -> NDArray[np.int_]:
+        """(K,), unstable dimensions of the map: eigenvalues outside the unit circle."""
+        return np.sum(np.abs(self.eigenvalues) >= 1, axis=-1)
+
+    @property
+    def n_unstable_flow(self) -> NDArray[np.int_]:
+        """(K,), unstable dimensions of the flow: eigenvalues with non-negative real part."""
+        return np.sum(self.flow_eigenvalues.real >= 0, axis=-1)
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """(K,), stable under the step map."""
+        return self.n_unstable == 0
+
+    @property
+    def relaxation_time(self) -> Array:
+        """(K,), -1 / log(spectral radius) in steps; infinite where not stable."""
+        radius = np.abs(self.eigenvalues).max(axis=-1, initial=0.0)
+        with np.errstate(divide="ignore"):
+            return np.where(radius < 1, -1 / np.log(np.minimum(radius, 1)), np.inf)
+
+    @cached_property
+    def index_sum(self) -> int:
+        """Sum of sign det(I - dF/dh). Over all fixed points of a bounded network, none singular, it is +1."""
+        signs = np.linalg.slogdet(np.eye(self.net.N) - self.net.target_jacobian(self.h, self.u))[0]
+        return round(float(np.sum(signs)))
+
+    @property
+    def completeness(self) -> str:
+        """ "consistent": the audit holds and the search ran dry (this does not prove the list complete);
+        "incomplete": the audit fails, points are missing; "unknown": the audit does not apply."""
+        if not is_dissipative(self.net):
+            return "unknown"
+        if self.index_sum != 1:
+            return "incomplete"
+        return "consistent" if self.dry else "unknown"
+
+
+def is_dissipative(net: Network) -> bool:
+    """Whether all trajectories provably enter a ball, so that the index audit applies.
+
+    True for bounded activations, and for f with 0 <= f(x) <= max(x, 0) + c (ReLU, softplus) when the spectral
+    radius of the positive part of W is below one, because then f(W h + v) <= W+ h + |v| + c.
+    """
+    if net.activation.bounded:
+        return True
+    if net.activation.name not in ("relu", "softplus") or net.form != "rate":
+        return False
+    return bool(np.abs(np.linalg.eigvals(np.maximum(net.W, 0))).max() < 1)

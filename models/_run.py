@@ -1,0 +1,164 @@
+"""The state of a training run, one step of it, and its partial file: all that a resumed run needs.
+
+Every network of the stack draws its initial weights, batches and noise from three streams of its own seed, so
+it trains the same alone or in company, up to the rounding of the batched product.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fpanalysis import checkpoint
+from fpanalysis.network import Network
+from fpanalysis.results import InputError, write_atomically
+from fpanalysis.tasks import Task
+
+from .ctrnn import CTRNN
+
+FORMAT = "fpanalysis.training/1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines a training run; runs with the same settings give the same networks."""
+
+    task: str
+    task_settings: dict[str, Any]
+    size: int
+    gamma: float
+    activation: str | dict[str, Any]
+    form: str
+    seed: list[int]  #: one per network, as are sigma and placement
+    sigma: list[float]
+    placement: list[str]
+    steps: int
+    batch: int
+    lr: float
+    clip: float
+
+    @property
+    def M(self) -> int:
+        return len(self.seed)
+
+
+class Run:
+    """M networks in training: model, Adam state, random streams, losses and the number of steps done."""
+
+    def __init__(self, task: Task, settings: Settings) -> None:
+        self.task, self.settings = task, settings
+        streams = [np.random.SeedSequence(seed).spawn(3) for seed in settings.seed]
+        self.model = CTRNN([_untrained(task, settings, m, stream[0]) for m, stream in enumerate(streams)])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in task.trainable)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.adam = torch.optim.Adam(self.trained, lr=settings.lr)
+        self.batches = [np.random.default_rng(stream[1]) for stream in streams]
+        self.noise = [torch.Generator().manual_seed(_integer(stream[2])) for stream in streams]
+        self.losses: NDArray[np.float32] = np.full((settings.steps, settings.M), np.nan, np.float32)
+        self.done = 0
+
+    def step(self) -> NDArray[np.float32]:
+        """One step of Adam for every network, with the learning rate on a cosine to zero; the losses (M,)."""
+        s = self.settings
+        self.adam.param_groups[0]["lr"] = s.lr * (1 + cos(pi * self.done / s.steps)) / 2
+        losses = self._loss()
+        self.adam.zero_grad()
+        losses.sum().backward()
+        _clip_each(self.trained, s.clip)
+        self.adam.step()
+        self.losses[self.done] = losses.detach().numpy()
+        self.done += 1
+        return self.losses[self.done - 1]
+
+    def _loss(self) -> Tensor:
+        """Squared error of each network on a batch of its own, averaged over the steps that count: (M,)."""
+        batches = [self.task.batch(self.settings.batch, rng) for rng in self.batches]
+        inputs, targets, mask = (torch.from_numpy(np.stack(part)) for part in zip(*batches, strict=True))
+        N = self.settings.size
+        h0 = torch.from_numpy(np.stack([self.task.initial_state(batch[1], N) for batch in batches]))
+        noise = self.model.draw_noise(inputs.shape[1], self.settings.batch, self.noise)
+        error = (self.model(inputs, h0, noise) - targets).square().mean(-1)
+        return (error * mask).sum((1, 2)) / mask.sum((1, 2))
+
+    def diverged(self) -> list[int | None]:
+        """For each network the first step (from 1) whose loss or weights were not finite; None if there is none."""
+        finite = np.isfinite(self.losses[: self.done])
+        first: list[int | None] = [None if column.all() else int(column.argmin()) + 1 for column in finite.T]
+        weights = torch.stack([p.detach().flatten(1).sum(1) for p in self.trained]).isfinite().all(0)
+        return [self.done if k is None and not ok else k for k, ok in zip(first, weights.tolist(), strict=True)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything a resumed run needs, atomically, readable by ``torch.load(weights_only=True)``."""
+        state = {
+            "format": FORMAT,
+            "settings": dataclasses.asdict(self.settings),
+            "done": self.done,
+            "model": self.model.state_dict(),
+            "adam": self.adam.state_dict(),
+            "batches": [rng.bit_generator.state for rng in self.batches],
+            "noise": [generator.get_state() for generator in self.noise],
+            "losses": torch.from_numpy(self.losses),
+        }
+        with write_atomically(path) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go back to the state that `save` wrote; refused, naming the difference, if its settings were others."""
+        if not Path(path).is_file():
+            raise InputError(f"no unfinished training at {path}: start it without resume")
+        state = checkpoint.read(path)
+        if not isinstance(state, dict) or state.get("format") != FORMAT:
+            raise InputError(f"{path} is not an unfinished training ({FORMAT!r}): start without resume")
+        saved, wanted = state["settings"], dataclasses.asdict(self.settings)
+        differing = [f"{k} {saved.get(k)!r}, now {v!r}" for k, v in wanted.items() if saved.get(k) != v]
+        if differing:
+            raise InputError(
+                f"cannot resume {path} with other settings: it was started with {'; '.join(differing)}; "
+                "use the same settings, or start without resume"
+            )
+        self.done = state["done"]
+        self.model.load_state_dict(state["model"])
+        self.adam.load_state_dict(state["adam"])
+        self.losses[:] = state["losses"].numpy()
+        for rng, rng_state in zip(self.batches, state["batches"], strict=True):
+            rng.bit_generator.state = rng_state
+        for generator, generator_state in zip(self.noise, state["noise"], strict=True):
+            generator.set_state(generator_state)
+
+
+def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSequence) -> Network:
+    weights = task.initialize(settings.size, np.random.default_rng(stream))
+    conditions, targets = task.conditions()
+    return Network(
+        **{name: value for name, value in weights.items() if value.size},
+        gamma=settings.gamma,
+        activation=settings.activation,  # type: ignore[arg-type]
+        placement=settings.placement[m],
+        form=settings.form,
+        sigma=settings.sigma[m],
+        conditions=conditions,
+        targets=targets,
+    )
+
+
+def _integer(stream: np.random.SeedSequence) -> int:
+    return int(stream.generate_state(1, np.uint64)[0] >> 1)
+
+
+def _clip_each(parameters: list[torch.nn.Parameter], limit: float) -> None:
+    """Scale each network's gradient, over all its parameters, to norm <= limit."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    scale = (limit / (norm + 1e-6)).clamp(max=1)
+    for g in gradients:
+        g.mul_(scale.view(-1, *(1 for _ in g.shape[1:])))

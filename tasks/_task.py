@@ -1,0 +1,100 @@
+"""What a task is: batches to train on, how a network for it starts, and the inputs to analyse it at.
+
+Arrays are float32 and time-major: inputs (T, B, n_in), targets (T, B, n_out), mask (T, B), where mask is 1 at
+the steps that count in the loss. The output compared with targets[t] is read from the state after step t.
+A task is a frozen dataclass: its fields are its settings, what a checkpoint remembers of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.results import InputError
+
+Array = NDArray[Any]
+Batch = tuple[Array, Array, Array]
+
+REGISTRY: dict[str, type[Task]] = {}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The network and the training that suit a task where nothing else is asked for."""
+
+    size: int  #: neurons, N
+    gamma: float
+    steps: int  #: of training
+    lr: float  #: Adam's first learning rate
+    batch: int
+    activation: str = "relu"
+    sigma: float = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with constant inputs within a trial. Subclasses give the class attributes, `trials` and
+    `initialize`, and override the rest where it differs.
+
+    Parameters
+    ----------
+    T : int
+        Steps of a trial.
+    counted : int
+        Steps at its end that count in the loss.
+    """
+
+    T: int = 80
+    counted: int = 40
+
+    name: ClassVar[str] = ""
+    n_in: ClassVar[int]
+    n_out: ClassVar[int]
+    defaults: ClassVar[Defaults]
+    trainable: ClassVar[tuple[str, ...]] = ("W", "b", "W_in", "W_out", "b_out")
+
+    def __init_subclass__(cls) -> None:
+        if cls.name:
+            REGISTRY[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        if self.T < 1 or not 1 <= self.counted <= self.T:
+            raise InputError(f"T must be >= 1 and counted in 1..T; found T={self.T}, counted={self.counted}")
+
+    @classmethod
+    def setting_names(cls) -> list[str]:
+        return [field.name for field in dataclasses.fields(cls)]
+
+    def settings(self) -> dict[str, Any]:
+        """Keyword arguments that make this task again: plain numbers and strings."""
+        return dataclasses.asdict(self)
+
+    def trials(self, batch_size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Constant inputs (B, n_in) and wanted outputs (B, n_out) of a random batch."""
+        raise NotImplementedError(f"task {self.name!r} has no trials")
+
+    def batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
+        """Inputs (T, B, n_in), targets (T, B, n_out) and mask (T, B); the same `rng` gives the same batch."""
+        if batch_size < 1:
+            raise InputError(f"batch_size must be >= 1; found {batch_size}")
+        u, z = self.trials(batch_size, np.random.default_rng(rng))
+        inputs, targets = (np.repeat(value[None].astype(np.float32), self.T, axis=0) for value in (u, z))
+        mask = np.zeros((self.T, batch_size), np.float32)
+        mask[-self.counted :] = 1
+        return inputs, targets, mask
+
+    def initialize(self, size: int, rng: int | np.random.Generator) -> dict[str, Array]:
+        """The untrained W (N, N), b (N,), W_in (N, n_in), W_out (n_out, N) and b_out (n_out,), N = size."""
+        raise NotImplementedError(f"task {self.name!r} has no initial weights")
+
+    def initial_state(self, targets: Array, size: int) -> Array:
+        """The state (B, N) that trials with these targets (T, B, n_out) start from: zero."""
+        return np.zeros((targets.shape[1], size), np.float32)
+
+    def conditions(self) -> tuple[Array, Array]:
+        """Constant inputs (n_cond, n_in) to analyse a trained network at, and the wanted outputs (n_cond, n_out)."""
+        raise NotImplementedError(f"task {self.name!r} has no conditions")

@@ -1,0 +1,212 @@
+"""Gaussian closure: exact where it must be, against the exact one-neuron chain, invariances, statuses."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chains import exact_moments
+from scipy.linalg import solve_discrete_lyapunov
+
+import fpanalysis as fpa
+from fpanalysis.stationary import Problem, locate, solve
+
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "stationary.json").read_text())
+
+
+def random_network(N, seed=0, gain=0.8, **kwargs):
+    rng = np.random.default_rng(seed)
+    W, b = gain * rng.standard_normal((N, N)) / np.sqrt(N), 0.4 * rng.standard_normal(N)
+    return fpa.Network(**({"W": W, "b": b, "gamma": 0.2, "sigma": 0.5} | kwargs))
+
+
+def closure(net, **kwargs):
+    st = fpa.stationary(net, method="closure", **kwargs)
+    assert st.status is fpa.Status.OK
+    return st
+
+
+def linear_covariance(net):
+    """C = J C J^T + gamma^2 sigma^2 I for a network that is linear where it lives."""
+    g = np.broadcast_to(net.gamma, (net.N,))
+    J = np.diag(1 - g) + g[:, None] * net.W
+    return solve_discrete_lyapunov(J, np.diag(g**2 * np.broadcast_to(net.sigma, (net.N,)) ** 2))
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"placement": "out"}, {"form": "current"}])
+@pytest.mark.parametrize("gamma", [0.1, 1.0, np.linspace(0.05, 0.9, 12)])
+def test_a_linear_network_is_exact(kwargs, gamma):
+    net = random_network(12, activation="linear", gamma=gamma, sigma=np.linspace(0.1, 1, 12), **kwargs)
+    st = closure(net)
+    C = linear_covariance(net)
+    np.testing.assert_allclose(st.mean, np.linalg.solve(np.eye(12) - net.W, net.b), rtol=0, atol=1e-13)
+    # a doubling sum to the closure's tolerance, 1e-9 of the largest entry
+    np.testing.assert_allclose(st.cov, C, rtol=0, atol=1e-9 * C.max())
+    assert st.error.max() < 1e-12
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"placement": "out"}, {"form": "current"}])
+def test_relu_that_never_clips_is_linear(kwargs):
+    net = random_network(10, activation="relu", b=np.full(10, 60.0), gain=0.3, **kwargs)
+    st = closure(net)
+    C = linear_covariance(net)
+    np.testing.assert_allclose(st.mean, np.linalg.solve(np.eye(10) - net.W, net.b), rtol=1e-14)
+    np.testing.assert_allclose(st.cov, C, rtol=0, atol=1e-9 * C.max())
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus", "tanh", "erf", "leaky_relu"])
+def test_uncoupled_neurons_have_their_closed_form(activation):
+    """W = 0: h is an AR(1) process driven by f(b + sigma xi), mean M(b, sigma), variance gamma V / (2 - gamma)."""
+    net = random_network(6, W=np.zeros((6, 6)), activation=activation)
+    st = closure(net)
+    moments = net.activation.moments(net.b, net.sigma)
+    np.testing.assert_allclose(st.mean, moments.M, rtol=1e-13, atol=1e-15)
+    expected = net.gamma / (2 - net.gamma) * moments.V
+    np.testing.assert_allclose(st.cov, np.diag(expected), rtol=0, atol=1e-9 * expected.max())
+
+
+@pytest.mark.parametrize("case", REFERENCE["one_neuron"], ids=lambda c: f"{c['activation']}-{c['placement']}")
+def test_reference_digits_lie_within_the_stated_error(case):
+    keys = ("sigma", "gamma", "activation", "placement")
+    st = closure(fpa.Network(W=[[case["w"]]], b=[case["b"]], **{key: case[key] for key in keys}))
+    assert st.start[0] == pytest.approx(case["h_star"], abs=2e-11)  # as many digits of h_star as were checked
+    assert abs(st.mean[0] - case["chain_mean"]) <= st.error[0]
+    shift = case["chain_mean"] - case["h_star"]
+    assert st.error[0] < 5e-3 * abs(shift)
+    assert st.cov[0, 0] == pytest.approx(case["chain_var"], rel=5e-3)
+
+
+def one_neuron_cases():
+    grid = product(("relu", "softplus", "tanh"), ("in", "out"), (-3.0, -1.0, 0.5, 0.8), (0.1, 0.5, 1.0), (0.3, 1.0))
+    for activation, placement, w, gamma, sigma in grid:
+        yield fpa.Network(W=[[w]], b=[0.2], gamma=gamma, sigma=sigma, activation=activation, placement=placement)
+
+
+def test_stated_error_covers_the_exact_chain():
+    """Over a grid of one-neuron chains, where closures are worst: 95 % covered; the correction improves the mean."""
+    covered, gain = [], []
+    for net in one_neuron_cases():
+        st = fpa.stationary(net, method="closure")
+        if not st.status.ok:
+            continue
+        exact, _, uncertain = exact_moments(net)
+        miss = abs(exact - st.mean[0])
+        if uncertain > 0.1 * miss:  # the oracle cannot judge
+            continue
+        covered.append(miss <= st.error[0])
+        gain.append(abs(exact - st.mean[0] + st.details["correction"][0]) / miss)
+    assert len(covered) > 80
+    assert np.mean(covered) >= 0.95
+    assert np.median(gain) > 4
+
+
+def test_error_orders_with_the_noise():
+    """The correction is the leading one: what remains falls at least as sigma^5, the correction as sigma^4."""
+    sigma = np.array([0.2, 0.4])
+    nets = [fpa.Network(W=[[0.6]], b=[0.3], gamma=0.5, sigma=s, activation="softplus") for s in sigma]
+    results = [(closure(net), exact_moments(net)[0]) for net in nets]
+    corrected = [abs(st.mean[0] - exact) for st, exact in results]
+    plain = [abs(st.mean[0] - st.details["correction"][0] - exact) for st, exact in results]
+    assert np.log2(plain[1] / plain[0]) == pytest.approx(4, abs=0.3)
+    assert np.log2(corrected[1] / corrected[0]) > 5
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@pytest.mark.parametrize("placement", ["in", "out"])
+def test_rescaling_a_homogeneous_network_rescales_its_law(activation, placement):
+    net = random_network(14, activation=activation, placement=placement)
+    scaled = random_network(14, activation=activation, placement=placement, b=1e3 * net.b, sigma=1e3 * net.sigma)
+    one, other = closure(net), closure(scaled)
+    np.testing.assert_allclose(other.mean, 1e3 * one.mean, rtol=1e-8)
+    np.testing.assert_allclose(other.cov, 1e6 * one.cov, rtol=0, atol=1e-8 * np.abs(other.cov).max())
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"placement": "out"}, {"form": "current"}])
+def test_permuting_the_neurons_permutes_the_law(kwargs):
+    net = random_network(15, activation="softplus", **kwargs)
+    p = np.random.default_rng(1).permutation(15)
+    other = closure(random_network(15, activation="softplus", W=net.W[np.ix_(p, p)], b=net.b[p], **kwargs))
+    st = closure(net)
+    np.testing.assert_allclose(other.mean, st.mean[p], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(other.cov, st.cov[np.ix_(p, p)], rtol=0, atol=1e-10)
+
+
+def test_independent_blocks_do_not_see_each_other():
+    a, b = random_network(6, seed=1, activation="relu"), random_network(5, seed=2, activation="relu")
+    W = np.block([[a.W, np.zeros((6, 5))], [np.zeros((5, 6)), b.W]])
+    both = closure(fpa.Network(W=W, b=np.r_[a.b, b.b], gamma=0.2, sigma=0.5, activation="relu"))
+    # the length of Mehler's sum, cut at 1e-9 of V, depends on the largest correlation of the whole network
+    np.testing.assert_allclose(both.mean, np.r_[closure(a).mean, closure(b).mean], rtol=0, atol=1e-8)
+    assert np.abs(both.cov[:6, 6:]).max() < 1e-9
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+def test_without_leak_the_current_is_the_rate_forms_input(activation):
+    """gamma = 1: x = W h + b + sigma xi turns one form into the other, so mean x = W mean h + b exactly."""
+    rate = closure(random_network(9, activation=activation, gamma=1.0, gain=0.6))
+    net = random_network(9, activation=activation, gamma=1.0, gain=0.6, form="current")
+    current = closure(net)
+    np.testing.assert_allclose(current.mean, net.W @ rate.mean + net.b, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(current.cov, net.W @ rate.cov @ net.W.T + 0.25 * np.eye(9), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"placement": "out"}, {"form": "current"}])
+def test_a_sweep_agrees_with_single_solves(kwargs):
+    net = random_network(20, activation="relu", **kwargs)
+    problem = locate(net, np.zeros(0), 0.0, np.zeros(20))
+    levels = (1.0, 0.0, 0.3, 0.6)
+    sweep = solve([Problem(net, problem.u, s, problem.start) for s in levels], "closure")
+    for level, st in zip(levels, sweep, strict=True):
+        alone = closure(net, sigma=level)
+        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9)
+    assert np.array_equal(sweep[1].mean, problem.start)
+    assert not sweep[1].error.any()
+
+
+def test_numbers_or_vectors_for_sigma_and_gamma_are_one():
+    one = closure(random_network(8, activation="relu"))
+    many = closure(random_network(8, activation="relu", gamma=np.full(8, 0.2), sigma=np.full(8, 0.5)))
+    np.testing.assert_allclose(many.mean, one.mean, rtol=1e-12)
+
+
+def test_fully_correlated_inputs_state_what_the_series_left_out():
+    """Rank-one weights and noise out: both neurons see the same input, correlation 1, Mehler's sum at its slowest."""
+    net = fpa.Network(W=[[0.3, 0.3], [0.3, 0.3]], b=[0.1, 0.1], gamma=0.5, sigma=1.0, placement="out")
+    st = closure(net)
+    assert 0 < st.details["mehler_remainder"] < 0.01
+
+
+def test_output_of_the_current_form_is_the_mean_rate():
+    net = random_network(7, activation="tanh", form="current", W_out=np.ones((1, 7)), b_out=[0.5])
+    st = closure(net)
+    # m = W r + b at stationarity, so the rates can be had from the mean of the state
+    rates = np.linalg.solve(net.W, st.mean - net.b)
+    assert st.output[0] == pytest.approx(rates.sum() + 0.5, rel=1e-8)
+
+
+def test_no_stable_fixed_point_is_a_status():
+    st = fpa.stationary(fpa.Network(W=[[1.5]], b=[1.0], sigma=0.1), method="closure")
+    assert st.status is fpa.Status.NO_STABLE_FIXED_POINT
+    assert np.isnan(st.mean).all()
+
+
+def test_noise_that_destroys_the_basin_is_a_status():
+    """w > 1, b < 0: silence is stable without noise; with enough of it nothing holds the state."""
+    net = fpa.Network(W=[[1.5]], b=[-0.2], gamma=0.5, sigma=1.0)
+    assert fpa.stationary(net, sigma=0.01, method="closure").status.ok
+    st = fpa.stationary(net, method="closure")
+    assert not st.status.ok
+    assert np.isnan(st.mean).all()
+
+
+def test_a_mean_that_left_its_basin_says_so():
+    """The weak well of a tilted bistable neuron is gone at large noise: its mean flows to the other well."""
+    net = fpa.Network(W=[[2.0]], b=[0.25], gamma=0.1, activation="tanh", sigma=0.8)
+    weak = fpa.find_fixed_points(net)
+    low = weak.h[weak.stable][np.argmin(weak.h[weak.stable])]
+    assert low[0] < 0
+    st = fpa.stationary(net, method="closure", start=low)
+    assert not st.status.ok or st.mean[0] < 0
+    assert st.status in (fpa.Status.LEFT_BASIN, fpa.Status.NOT_CONVERGED, fpa.Status.UNSTABLE)

@@ -1,0 +1,59 @@
+"""Figures draw what the result holds: the lines' data are the dataset's."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import fpanalysis as fpa
+from fpanalysis import figures
+
+
+@pytest.fixture
+def result():
+    net = fpa.Network(
+        W=[[0.2]],
+        b=[0.1],
+        W_in=[[1.0]],
+        gamma=0.2,
+        sigma=0.4,
+        conditions=[[1.0], [-1.0], [0.0]],
+        targets=[[1.0], [0], [0.2]],
+    )
+    return fpa.shift(net, sigma=(0, 0.2, 0.4), methods=("closure",))
+
+
+def test_outputs_against_inputs(result):
+    ax = figures.plot_outputs(result)
+    target, fixed, noisy = ax.get_lines()[:3]
+    np.testing.assert_array_equal(target.get_data(), [[-1, 0, 1], [0, 0.2, 1.0]])
+    np.testing.assert_array_equal(fixed.get_ydata(), result.dataset.z_star.values[[1, 2, 0], 0, 0])
+    np.testing.assert_array_equal(noisy.get_ydata(), result.dataset.output.values[2, [1, 2, 0], 0, 0, 0])
+    plt.close(ax.figure)
+
+
+def test_shift_against_noise(result):
+    ax = figures.plot_shift(result)
+    neurons = ax.get_lines()[0]
+    np.testing.assert_array_equal(neurons.get_xdata(), [0, 0.2, 0.4])
+    np.testing.assert_allclose(neurons.get_ydata(), [level.shift for level in result.levels], rtol=1e-14)
+    plt.close(ax.figure)
+
+
+def test_given_axes_are_used(result):
+    figure, (left, right) = plt.subplots(1, 2)
+    assert figures.plot_outputs(result, left) is left
+    assert figures.plot_shift(result, right) is right
+    plt.close(figure)
+
+
+def test_the_figure_has_both_and_can_be_saved(result, tmp_path):
+    figure = figures.shift_figure(result)
+    assert len(figure.axes) == 2
+    figure.savefig(tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_a_result_without_numbers_can_be_drawn():
+    net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.2, sigma=0.2)
+    figure = figures.shift_figure(fpa.shift(net, sigma=(0.0, 0.2), methods=("closure",)))
+    assert len(figure.axes) == 2

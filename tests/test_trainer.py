@@ -1,0 +1,254 @@
+"""Training: a network alone or in a stack, interrupted or not, is the same network; divergence is never silent."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+import fpanalysis as fpa
+from fpanalysis.models import evaluate, train
+from fpanalysis.results import InputError
+from fpanalysis.tasks import get_task
+
+TASK = "function-approximation"
+QUICK = {"size": 12, "steps": 8, "batch": 4}
+PARTS = ("W", "b", "W_in", "W_out", "b_out")
+
+
+def weights(net):
+    return np.concatenate([getattr(net, name).ravel() for name in PARTS])
+
+
+def interrupting(step):
+    def progress(done, losses):
+        if done == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def regulators():
+    """Eight regulators, noise in and out; two seconds."""
+    return train("regulator", seed=range(4), placement=["in", "in", "out", "out"], batch=64)
+
+
+def test_a_network_trains_the_same_alone_or_in_a_stack():
+    own = {"seed": [5, 6, 7], "sigma": [0.3, 0.5, 0.5], "placement": ["in", "in", "out"]}
+    stack = train(TASK, **own, **QUICK)
+    for m in range(3):
+        alone = train(TASK, **{name: values[m] for name, values in own.items()}, **QUICK).network()
+        # Adam's steps add up to at most steps * lr = 0.016; rounding of the gradients (1e-7) may tip only tiny ones
+        np.testing.assert_allclose(weights(stack.network(m)), weights(alone), rtol=0, atol=1e-5)
+        assert (alone.placement, alone.sigma) == (own["placement"][m], own["sigma"][m])
+
+
+def test_the_seed_decides_the_network():
+    first, same, other = (weights(train(TASK, seed=seed, **QUICK).network()) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 0.1
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 8])
+def test_an_interrupted_training_ends_bit_for_bit_the_same(tmp_path, step):
+    partial = tmp_path / "net.pt.partial"
+    own = {"seed": [1, 2], "placement": ["in", "out"]} | QUICK
+    whole = train(TASK, **own)
+    with pytest.raises(KeyboardInterrupt):
+        train(TASK, partial=partial, progress=interrupting(step), **own)
+    seen = []
+    resumed = train(TASK, partial=partial, resume=True, progress=lambda done, _: seen.append(done), **own)
+    assert seen == list(range(step + 1, 9))
+    for m in range(2):
+        np.testing.assert_array_equal(weights(resumed.network(m)), weights(whole.network(m)))
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+
+
+def test_a_signal_takes_effect_at_the_end_of_the_step(tmp_path):
+    partial = tmp_path / "net.pt.partial"
+
+    def progress(done, losses):
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(TASK, partial=partial, progress=progress, **QUICK)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert torch.load(partial, weights_only=True)["done"] == 2
+
+
+def test_a_killed_training_resumes_from_the_last_periodic_save(tmp_path):
+    partial = tmp_path / "net.pt.partial"
+
+    def die(done, losses):
+        if done == 5:
+            raise RuntimeError("as if killed")
+
+    with pytest.raises(RuntimeError):
+        train(TASK, partial=partial, save_every=0, progress=die, **QUICK)
+    assert torch.load(partial, weights_only=True)["done"] == 4
+    resumed = train(TASK, partial=partial, resume=True, **QUICK)
+    np.testing.assert_array_equal(weights(resumed.network()), weights(train(TASK, **QUICK).network()))
+
+
+def test_resuming_with_other_settings_names_the_difference(tmp_path):
+    partial = tmp_path / "net.pt.partial"
+    with pytest.raises(KeyboardInterrupt):
+        train(TASK, partial=partial, progress=interrupting(2), **QUICK)
+    with pytest.raises(InputError, match=r"started with lr 0\.002, now 0\.1; use the same settings"):
+        train(TASK, partial=partial, resume=True, lr=0.1, **QUICK)
+
+
+def test_what_is_no_unfinished_training_is_not_resumed(tmp_path):
+    path = tmp_path / "net.pt"
+    with pytest.raises(InputError, match="no unfinished training at"):
+        train(TASK, partial=path, resume=True, **QUICK)
+    fpa.save(train(TASK, **QUICK).network(), path)
+    with pytest.raises(InputError, match="is not an unfinished training"):
+        train(TASK, partial=path, resume=True, **QUICK)
+    with pytest.raises(InputError, match="resume needs partial"):
+        train(TASK, resume=True, **QUICK)
+
+
+def test_a_diverged_network_is_named_and_harms_no_other():
+    own = {"seed": [0, 0], "sigma": [0.5, 1e30]} | QUICK
+    training = train(TASK, **own)
+    assert training.diverged == (None, 1)
+    with pytest.raises(InputError, match=r"loss of network 1 \(seed 0, sigma 1e\+30.*not finite at step 1 of 8"):
+        training.networks  # noqa: B018
+    np.testing.assert_allclose(weights(training.network(0)), weights(train(TASK, **QUICK).network()), atol=1e-5)
+
+
+def test_training_stops_when_every_network_diverged():
+    done = []
+    training = train(TASK, sigma=1e30, progress=lambda step, _: done.append(step), **QUICK)
+    assert done == [1]
+    with pytest.raises(InputError, match="use a smaller lr"):
+        training.network()
+
+
+def test_a_step_is_adam_with_clipped_gradient_and_cosine_learning_rate():
+    """Against torch's own clipping and optimiser on one network, written out."""
+    from fpanalysis.models import CTRNN
+
+    task = get_task(TASK)
+    streams = np.random.SeedSequence(3).spawn(3)
+    start = task.initialize(12, np.random.default_rng(streams[0]))
+    model = CTRNN.from_network(fpa.Network(**start, gamma=0.2))
+    rng = np.random.default_rng(streams[1])
+    adam = torch.optim.Adam(model.parameters())
+    for k in range(8):
+        adam.param_groups[0]["lr"] = 0.01 * (1 + np.cos(np.pi * k / 8)) / 2
+        inputs, targets, mask = map(torch.from_numpy, task.batch(4, rng))
+        loss = (mask[..., None] * (model(inputs)[0] - targets) ** 2).sum() / mask.sum()
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        adam.step()
+    trained = train(task, seed=3, sigma=0, lr=0.01, clip=0.05, **QUICK).network()
+    np.testing.assert_allclose(weights(trained), weights(model.to_network()), rtol=0, atol=1e-5)
+
+
+def test_only_trainable_parameters_move(regulators):
+    for net in regulators.networks:
+        assert net.W_out.item() == 1
+        assert net.b_out.item() == 0
+        assert net.W_in is None
+
+
+def test_the_network_tells_how_it_was_made(regulators, tmp_path):
+    net = regulators.network(1)
+    assert net.info["task"] == "regulator"
+    assert net.info["task_settings"] == get_task("regulator").settings()
+    assert net.info["training"]["seed"] == 1
+    assert net.info["training"]["final_loss"] == regulators.final_loss(1)
+    np.testing.assert_array_equal(net.targets, [[0.2]])
+    fpa.save(net, tmp_path / "net.pt")
+    assert dict(fpa.load(tmp_path / "net.pt").info) == dict(net.info)
+
+
+def test_noise_inside_is_needed_afterwards_and_noise_outside_is_not(regulators):
+    loss = evaluate(regulators.networks, "regulator", [0.5, 0], inputs=1, trials=256).loss
+    R = loss[:, 1] / loss[:, 0]
+    assert (R[:2] > 2).all()
+    assert (R[2:] < 1).all()
+
+
+def test_threads_are_put_back():
+    before = torch.get_num_threads()
+    train(TASK, threads=before + 1, **QUICK)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": [1, 2], "sigma": [0.1, 0.2, 0.3]}, "one value or the same number; found 2, 3, 1"),
+        ({"seed": -1}, "seed must be whole numbers >= 0"),
+        ({"seed": 0.5}, "seed must be whole numbers"),
+        ({"sigma": -1}, "sigma must be >= 0"),
+        ({"placement": "beside"}, "placement must be 'in' or 'out'; found 'beside'"),
+        ({"gamma": 2}, "gamma must lie in"),
+        ({"activation": "swish"}, "unknown activation 'swish'"),
+        ({"steps": 0}, "steps must be a whole number >= 1; found 0"),
+        ({"lr": float("nan")}, "lr must be a finite number > 0; found nan"),
+        ({"threads": 0}, "threads must be a whole number >= 1"),
+        ({"partial": "/no/such/folder/x.partial"}, "the folder /no/such/folder does not exist"),
+    ],
+)
+def test_settings_that_make_no_training_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        train(TASK, **QUICK | settings)
+
+
+def test_evaluate_splits_the_loss_of_a_network_whose_law_is_known():
+    """One linear neuron, h' = (1 - gamma) h + gamma sigma xi + gamma b: Gaussian with known mean and variance."""
+    gamma, b, c, T = 0.5, 0.3, 0.2, 80
+    net = fpa.Network(W=[[0.0]], b=[b], W_out=[[1.0]], gamma=gamma, activation="linear")
+    task = get_task("regulator", c=c, T=T, counted=1)
+    sigma = np.array([0.0, 0.5, 1.0])
+    R = 4000
+    test = evaluate(net, task, sigma, inputs=1, trials=R)
+    bias2 = (b - c) ** 2  # (1 - gamma)^80 of the start is left: 1e-24
+    variance = gamma / (2 - gamma) * sigma**2
+    # standard errors over R trials: of the variance, sqrt(2 / R); of bias^2, 2 |b - c| sqrt(V / R) and V sqrt(2) / R
+    np.testing.assert_array_less(np.abs(test.variance[0] - variance), 4 * variance * np.sqrt(2 / R) + 1e-12)
+    bound = 2 * (b - c) * np.sqrt(variance / R) + variance * np.sqrt(2) / R
+    np.testing.assert_array_less(np.abs(test.bias2[0] - bias2), 4 * bound + 1e-7)
+    np.testing.assert_array_less(np.abs(test.loss[0] - variance - bias2), 4 * test.error[0] + 1e-7)
+    np.testing.assert_allclose(test.loss, test.bias2 + test.variance, rtol=1e-12)
+
+
+def test_the_sampling_error_of_the_mean_does_not_count_as_bias():
+    """With 2 trials per input an uncorrected bias^2 would hold half the variance: 0.042 here, not 0."""
+    net = fpa.Network(W=[[0.0]], b=[0.2], W_out=[[1.0]], gamma=0.5, activation="linear")
+    test = evaluate(net, get_task("regulator", c=0.2, counted=1), 0.5, inputs=4000, trials=2)
+    V = 0.25 / 3
+    assert abs(test.bias2[0, 0]) < 4 * V / np.sqrt(4000)  # zbar^2 - S^2 / 2 = product of the two errors: sd V
+
+
+def test_evaluate_is_the_same_alone_in_a_stack_and_in_chunks(regulators, monkeypatch):
+    nets = regulators.networks[:2]
+    together = evaluate(nets, "regulator", [0, 0.5], inputs=2, trials=20)
+    alone = evaluate(nets[1], "regulator", [0, 0.5], inputs=2, trials=20)
+    np.testing.assert_allclose(alone.loss[0], together.loss[1], rtol=1e-5)  # float32
+    from fpanalysis.models import evaluation
+
+    monkeypatch.setattr(evaluation, "CHUNK", 1)
+    again = evaluate(nets, "regulator", [0, 0.5], inputs=2, trials=20)
+    assert again.loss.shape == (2, 2)
+    # other random numbers in other chunks: independent estimates of the same loss
+    error = np.hypot(again.error, together.error)
+    np.testing.assert_array_less(np.abs(again.loss - together.loss), 5 * error + 1e-7)
+
+
+def test_evaluate_names_what_it_cannot_use(regulators):
+    with pytest.raises(InputError, match="sigma must be >= 0"):
+        evaluate(regulators.network(), "regulator", [-0.1])
+    with pytest.raises(InputError, match="trials must be >= 2"):
+        evaluate(regulators.network(), "regulator", 0.5, trials=1)
