@@ -107,7 +107,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the folder does not exist or cannot be written to, or `path` is something other than a file.
     """
     check_writable(path)
-    target = Path(os.path.realpath(path))
+    target = _target(path)
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         descriptor, name = tempfile.mkstemp(prefix=f".{target.stem[:50]}.", suffix=target.suffix, dir=target.parent)
@@ -126,7 +126,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise `InputError` unless a file can be written at `path`: asked before a long computation starts."""
     try:
-        target = Path(os.path.realpath(path))  # a link is followed: what it points at is written
+        target = _target(path)
         if target.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; give a file name")
         if target.exists() and not target.is_file():
@@ -139,6 +139,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise
     except (OSError, ValueError) as error:  # a name too long, a loop of links, a null character
         raise InputError(f"cannot write {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file that writing to `path` changes: what a symbolic link points at."""
+    if "\0" in os.fspath(path):
+        raise ValueError("embedded null character")
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def _umask() -> int:

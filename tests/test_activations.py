@@ -288,6 +288,21 @@ def test_hermite_coefficients_of_relu():
         np.testing.assert_allclose(leaky, 0.2 * line + 0.8 * expected, atol=1e-14)
 
 
+@pytest.mark.parametrize("f", [*map(known, BUILT_IN), Algebraic(), Gelu(), HardTanh()], ids=repr)
+def test_differences_are_those_of_f(f):
+    """f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a), steps across a kink and onto it included.
+
+    Against plain differences, which err by their rounding; the local quadrature of a smooth f adds 1e-13.
+    """
+    if isinstance(f, HardTanh):
+        f.smooth = False  # type: ignore[misc]
+    a = np.array([-2.0, -1.0, -0.1, 0.0, 0.03, 1.0, 7.0])[:, None]
+    d = np.array([-3.0, -0.6, -0.49, -0.1, -1e-3, 0.0, 0.05, 0.1, 0.51, 2.0])
+    up, down = f.f(a + d) - f.f(a), f.f(a - d) - f.f(a)
+    np.testing.assert_allclose(f.difference(a, d), up, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(f.second_difference(a, d), up + down, rtol=0, atol=2e-13)
+
+
 # ---------------------------------------------------------------- branches and limits
 
 
