@@ -19,7 +19,7 @@ import fpanalysis
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "scipy", "matplotlib", "xarray", "sympy", "pandas")
-ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures")
+ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures", "fpanalysis.__main__")
 SOLVERS = ("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint")
 WITH_TORCH = ("fpanalysis.checkpoint", "fpanalysis.stationary.monte_carlo", "fpanalysis.stationary._simulate")
 
