@@ -1,0 +1,97 @@
+"""The closure against Monte Carlo, and what it costs. Prints the tables of docs/benchmarks.md.
+
+OPENBLAS_NUM_THREADS=1 python tests/benchmarks/bench_closure.py
+"""
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+import fpanalysis as fpa
+from fpanalysis.stationary import Problem, locate, solve
+
+NETWORKS = Path(__file__).parents[2] / "examples" / "networks"
+T_QUANTILE = 1.96
+
+
+def accuracy() -> None:
+    """At the training noise, every condition and stable fixed point: |closure - Monte Carlo|, the part of it that
+    4 standard errors do not explain, and the same for the plain closure, without its third-cumulant correction."""
+    print("| network | worst gap / shift | beyond 4 SE | plain closure, beyond 4 SE | covered by the stated errors |")
+    print("|---|---|---|---|---|")
+    nets = {path.stem: fpa.load(path) for path in sorted(NETWORKS.glob("*.pt"))}
+    for activation in ("tanh", "relu"):
+        nets[f"random, current form, {activation}, N = 48, sigma 1.5"] = random_network(
+            48, activation, gain=0.9, form="current", sigma=1.5
+        )
+    for name, net in nets.items():
+        print(f"| {name} | {' | '.join(_compare(net))} |", flush=True)
+
+
+def _compare(net: fpa.Network) -> list[str]:
+    inputs = net.conditions if net.conditions is not None else np.zeros((1, net.n_in))
+    problems = []
+    for u in inputs:
+        points = fpa.find_fixed_points(net, u)
+        problems += [Problem(net, u, net.sigma, h) for h in points.h[points.stable]]
+    exact, close = (solve(problems, name, 1) for name in ("monte-carlo", "closure"))
+    gap, beyond, plain, covered = [], [], [], []
+    for mc, st in zip(exact, close, strict=True):
+        assert mc.status.ok, (mc.status, mc.details)
+        assert st.status.ok, st.status
+        shift = np.abs(mc.mean - mc.start).max()
+        se = mc.error / T_QUANTILE
+        difference = np.abs(st.mean - mc.mean)
+        gap.append(difference.max() / shift)
+        beyond.append(np.maximum(difference - 4 * se, 0).max() / shift)
+        plain.append(np.maximum(np.abs(st.mean - st.details["correction"] - mc.mean) - 4 * se, 0).max() / shift)
+        covered.append(difference <= np.hypot(st.error, mc.error))
+    share = 100 * np.mean(np.concatenate(covered))
+    return [f"{100 * max(gap):.2f} %", f"{100 * max(beyond):.3f} %", f"{100 * max(plain):.3f} %", f"{share:.1f} %"]
+
+
+def random_network(N: int, activation: str, gain: float = 1.0, **kwargs) -> fpa.Network:
+    rng = np.random.default_rng(1)
+    W, b = gain * rng.standard_normal((N, N)) / np.sqrt(N), 0.5 * rng.standard_normal(N)
+    return fpa.Network(**({"W": W, "b": b, "gamma": 0.1, "sigma": 1.0, "activation": activation} | kwargs))
+
+
+def cost() -> None:
+    """One solve and an 11-level sweep from 0 to 1, on one thread: medians of interleaved repeats, sweep over single."""
+    print("| N | activation | placement | one solve, s | 11 levels, s | 11 levels / one | random.matmul, ms |")
+    print("|---|---|---|---|---|---|---|")
+    for N in (64, 256):
+        for activation in ("softplus", "relu", "tanh"):
+            for placement in ("in", "out"):
+                net = random_network(N, activation, placement=placement)
+                problem = locate(net, np.zeros(0), 1.0, np.zeros(N))
+                sweep = [dataclasses.replace(problem, sigma=level) for level in np.linspace(0, 1, 11)]
+                times: dict[str, list[float]] = {"one": [], "all": [], "product": []}
+                for _ in range(5):
+                    times["one"].append(_seconds(lambda p=problem: solve([p], "closure")))
+                    times["all"].append(_seconds(lambda s=sweep: solve(s, "closure")))
+                    times["product"].append(_seconds(lambda W=net.W: W @ W))
+                one, many, product = (statistics.median(values) for values in times.values())
+                ratio = statistics.median(b / a for a, b in zip(times["one"], times["all"], strict=True))
+                print(
+                    f"| {N} | {activation} | {placement} | {one:.3f} | {many:.3f} | {ratio:.1f} | {1e3 * product:.2f} |"
+                )
+
+
+def _seconds(action) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    accuracy()
+    print()
+    cost()
