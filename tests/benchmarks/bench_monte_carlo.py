@@ -1,0 +1,84 @@
+"""Time and accuracy of a Monte Carlo sweep: 11 inputs x 11 noise levels, N = 64, gamma = 0.2.
+
+Prints a markdown table. The bound is the time of the matrix products and the normals alone, for the same
+steps, stacks and threads, measured in the same run.
+
+    python tests/benchmarks/bench_monte_carlo.py [activation ...]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+import numpy as np
+import torch
+
+from fpanalysis.network import Network
+from fpanalysis.stationary import monte_carlo
+from fpanalysis.stationary._relax import relax
+from fpanalysis.stationary._result import Problem
+
+
+def sweep(activation: str, N: int = 64) -> list[Problem]:
+    g = np.random.default_rng(0)
+    W, b = 0.9 * g.normal(size=(N, N)) / np.sqrt(N), 0.2 + 0.3 * g.normal(size=N)
+    W_in, W_out = g.normal(size=(N, 1)), g.normal(size=(1, N)) / np.sqrt(N)
+    net = Network(W=W, b=b, W_in=W_in, W_out=W_out, gamma=0.2, activation=activation)
+    problems = []
+    for u in np.linspace(-1, 1, 11)[:, None]:
+        start = relax(net, u, np.zeros(N))[0]
+        problems += [Problem(net, u, float(sigma), start) for sigma in np.linspace(0, 0.5, 11)]
+    return problems
+
+
+@torch.no_grad()
+def products_and_normals(stack, steps: int) -> None:
+    N = stack.problems[0].net.N
+    h, WT, xi = torch.rand(len(stack.members) * stack.chains, N), torch.rand(N, N), torch.empty(stack.chains // 2, N)
+    x = torch.empty_like(h)
+    for _ in range(steps):
+        xi.normal_()
+        torch.mm(h, WT, out=x)
+
+
+def bound(problems: list[Problem]) -> float:
+    noisy = [i for i, problem in enumerate(problems) if problem.sigma]
+    times = monte_carlo._relaxation_times([problems[i] for i in noisy])
+    stacks = monte_carlo._stacks(noisy, problems, dict(zip(noisy, times, strict=True)), None)
+    tasks = []
+    for stack in stacks:
+        plan = monte_carlo._plan(stack.problems[0].net, stack.tau, {"steps": None, "burn_in": None})
+        tasks.append(partial(products_and_normals, stack, plan.burn_in + plan.steps))
+    began = time.perf_counter()
+    monte_carlo._in_parallel(tasks, work=0)
+    return time.perf_counter() - began
+
+
+def main(activations: list[str]) -> None:
+    import arviz_stats.base  # noqa: F401  its import is not part of the sweep
+
+    print(f"{torch.get_num_threads()} threads\n")
+    print("| activation | seconds | bound | bound / seconds | not ok | in double | SE / shift | antithetic gain |")
+    print("|---|---|---|---|---|---|---|---|")
+    for activation in activations:
+        problems = sweep(activation)
+        began = time.perf_counter()
+        results = monte_carlo.solve(problems, 0)
+        seconds = time.perf_counter() - began
+        least = bound(problems)
+        noisy = [r for p, r in zip(problems, results, strict=True) if p.sigma]
+        relative = [np.linalg.norm(r.details["standard_error"]) / np.linalg.norm(r.mean - r.start) for r in noisy]
+        gain = np.median(np.reshape([r.details["antithetic_gain"] for r in noisy], (11, 10)), axis=0)
+        relative = np.median(np.reshape(relative, (11, 10)), axis=0)
+        bad = sum(not r.status.ok for r in results)
+        double = sum(r.details["precision"] == "double" for r in noisy)
+        print(
+            f"| {activation} | {seconds:.1f} | {least:.1f} | {least / seconds:.2f} | {bad} | {double} "
+            f"| {relative.min():.1e} to {relative.max():.1e} | {gain[0]:.0f} to {gain[-1]:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["relu", "softplus", "tanh"])

@@ -1,0 +1,260 @@
+"""Monte Carlo against exact laws, its own stated errors, and invariances. Seeds are fixed; bounds are 4 sigma
+unless said otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problems import (
+    ONE_NEURON,
+    TWO_NEURONS,
+    TWO_NEURONS_COV,
+    TWO_NEURONS_MEAN,
+    linear_covariance,
+    random_network,
+)
+from scipy.stats import binom
+
+from fpanalysis.network import Network
+from fpanalysis.results import InputError, Status
+from fpanalysis.stationary import monte_carlo
+from fpanalysis.stationary._relax import log_radius, relax, relaxation_time
+from fpanalysis.stationary._result import Problem
+
+
+def problem(net, sigma, u=None, start=None):
+    u = net.check_input(u)
+    start = relax(net, u, np.zeros(net.N))[0] if start is None else np.asarray(start, float)
+    return Problem(net, u, sigma, start)
+
+
+def law(net, sigma, u=None, start=None, rng=0, **settings):
+    return monte_carlo.solve([problem(net, sigma, u, start)], rng, **settings)[0]
+
+
+def close_covariance(result, C, tau):
+    """Every entry within 5 standard errors of a sample covariance of chains * steps / (2 tau) draws."""
+    draws = result.details["chains"] * result.details["steps"] / (2 * tau + 1)
+    error = np.sqrt((np.outer(np.diag(C), np.diag(C)) + C**2) / draws)
+    return np.max(np.abs(result.cov - C) / error) < 5
+
+
+@pytest.mark.parametrize("case", ONE_NEURON, ids=lambda case: f"{case.activation}-{case.placement}")
+def test_one_neuron_has_the_verified_mean_and_variance(case):
+    result = law(case.net, case.sigma, start=[case.h_star])
+    assert result.status is Status.OK
+    assert abs(result.mean[0] - case.mean) < 4 * result.details["standard_error"][0]
+    assert close_covariance(result, np.array([[case.var]]), result.details["relaxation_time"])
+    assert result.details["standard_error"][0] < 0.003 * abs(case.mean - case.h_star)
+
+
+def test_two_neurons_that_hop_often_have_the_verified_law():
+    result = law(TWO_NEURONS, 1.0)
+    assert result.status is Status.OK
+    assert np.all(np.abs(result.mean - TWO_NEURONS_MEAN) < 4 * result.details["standard_error"])
+    # the hops make the slowest mode about ten times slower than the one at the start
+    assert close_covariance(result, TWO_NEURONS_COV, 10 * result.details["relaxation_time"])
+
+
+@pytest.mark.parametrize("placement", ["in", "out"])
+@pytest.mark.parametrize("vector", [False, True])
+@pytest.mark.parametrize("N", [6, 24])
+def test_linear_network_has_the_lyapunov_covariance(placement, vector, N):
+    g = np.random.default_rng(1)
+    gamma = g.uniform(0.1, 0.3, N) if vector else 0.2
+    sigma = g.uniform(0.2, 1.0, N) if vector else 0.5
+    net = random_network(N, activation="linear", placement=placement, gamma=gamma)
+    h = np.linalg.solve(np.eye(N) - net.W, net.drive([0.3, -0.5]))
+    result = law(net, sigma, u=[0.3, -0.5], start=h, chains=128, precision="double" if N == 6 else "single")
+    assert result.status is Status.OK
+    # antithetic pairs make the mean of a linear network exact: only rounding is left
+    assert np.all(np.abs(result.mean - result.start) <= result.error)
+    assert np.all(result.error < 1e-5)
+    assert np.all(np.abs(result.output - net.output(result.start)) <= result.output_error)
+    C = linear_covariance(net, sigma)
+    assert close_covariance(result, C, relaxation_time([problem(net, sigma)])[0])
+
+
+def test_relu_that_never_clips_is_linear():
+    net = random_network(8, activation="relu")
+    net = Network(W=net.W, b=net.b + 50, gamma=0.2, activation="relu")
+    h = np.linalg.solve(np.eye(8) - net.W, net.b)
+    h_linear = Network(W=net.W, b=net.b - (np.eye(8) - net.W) @ (h - 50), gamma=0.2, activation="relu")
+    result = law(h_linear, 0.5, start=np.full(8, 50.0))
+    assert np.allclose(result.mean, 50, rtol=0, atol=1e-11)
+    assert close_covariance(result, linear_covariance(Network(W=net.W, gamma=0.2, activation="linear"), 0.5), 20)
+
+
+def test_covers_the_truth_as_often_as_it_says():
+    case = ONE_NEURON[0]
+    repeats = 200
+    inside = sum(
+        abs(result.mean[0] - case.mean) <= result.error[0]
+        for result in (
+            law(case.net, case.sigma, start=[case.h_star], rng=seed, chains=32, steps=200, burn_in=40)
+            for seed in range(repeats)
+        )
+    )
+    # two-sided 1e-4 bounds of Binomial(200, 0.95): neither too small an error nor a wasteful one
+    assert binom.ppf(1e-4, repeats, 0.95) <= inside <= binom.ppf(1 - 1e-4, repeats, 0.95)
+
+
+def test_output_error_covers_the_difference_of_two_seeds():
+    net = random_network(12, activation="relu")
+    a, b = (law(net, 0.6, u=[0.2, 0.4], rng=seed, chains=256) for seed in (1, 2))
+    spread = np.hypot(a.output_error, b.output_error) / 2
+    assert np.all(np.abs(a.output - b.output) < 4 * spread)
+    assert np.allclose(a.output, net.output(a.mean), rtol=0, atol=1e-12)
+    # an error of W_out y, not the neurons' errors added up
+    assert np.all(a.output_error < np.abs(net.W_out) @ a.error)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_current_form_agrees_with_a_plain_loop(activation):
+    net = random_network(5, activation=activation, form="current", seed=3)
+    u, sigma = np.array([0.5, -0.2]), 0.8
+    result = law(net, sigma, u=u)
+    assert result.status is Status.OK
+    g = np.random.default_rng(7)
+    plain, h = net.with_sigma(sigma), np.tile(result.start, (4000, 1))
+    for _ in range(100):
+        h = plain.step(h, u, g.normal(size=h.shape))
+    sums, outputs, steps = np.zeros_like(h), np.zeros((4000, 2)), 200
+    for _ in range(steps):
+        h = plain.step(h, u, g.normal(size=h.shape))
+        sums += h / steps
+        outputs += plain.output(h) / steps
+    for ours, error, theirs in (
+        (result.mean, result.details["standard_error"], sums),
+        (result.output, result.output_error / 2, outputs),
+    ):
+        spread = np.hypot(error, theirs.std(axis=0) / np.sqrt(4000))
+        assert np.all(np.abs(ours - theirs.mean(axis=0)) < 4 * spread)
+
+
+def test_permuting_neurons_permutes_the_law():
+    net = random_network(10, activation="softplus")
+    order = np.random.default_rng(5).permutation(10)
+    moved = Network(
+        W=net.W[np.ix_(order, order)], b=net.b[order], W_in=net.W_in[order], gamma=0.2, activation="softplus"
+    )
+    a, b = law(net, 0.7), law(moved, 0.7)
+    spread = np.hypot(a.error[order], b.error) / 2
+    assert np.all(np.abs(a.mean[order] - b.mean) < 4.5 * spread)
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "softplus", "tanh", "sigmoid", "erf"])
+def test_uncoupled_neurons_have_the_gaussian_mean(activation):
+    b = np.array([-1.0, -0.2, 0.4, 1.5])
+    net = Network(W=np.zeros((4, 4)), b=b, gamma=0.25, activation=activation)
+    result = law(net, 0.9, start=net.activation.f(b))
+    moments = net.activation.moments(b, 0.9)
+    assert np.all(np.abs(result.mean - moments.M) < 4 * result.details["standard_error"])
+    assert close_covariance(result, np.diag(0.25 / 1.75 * moments.V) + 1e-300, 4)
+
+
+def test_a_sweep_gives_what_each_problem_gives_alone():
+    net = random_network(20, activation="relu")
+    sweep = [problem(net, sigma, [u, 0.1]) for u in (-1.0, 0.5) for sigma in (0.0, 0.2, 0.6)]
+    together = monte_carlo.solve(sweep, 3)
+    for one, result in zip(sweep, together, strict=True):
+        alone = monte_carlo.solve([one], 3)[0]
+        # float32 states: trajectories differ by rounding, far below the sampling error
+        assert np.allclose(alone.mean, result.mean, rtol=0, atol=2e-6)
+        assert np.allclose(alone.cov, result.cov, rtol=1e-4, atol=1e-6)
+        assert alone.details["steps"] == result.details["steps"]
+
+
+def test_the_number_of_threads_does_not_change_the_answer():
+    net = random_network(40, activation="softplus")
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(law(net, 0.5, precision="double", steps=400))
+    finally:
+        torch.set_num_threads(before)
+    assert np.allclose(results[0].mean, results[1].mean, rtol=0, atol=1e-13)
+    assert np.allclose(results[0].cov, results[1].cov, rtol=0, atol=1e-13)
+
+
+def test_single_precision_stays_within_its_stated_rounding():
+    net = random_network(40, activation="relu")
+    single, double = (law(net, 0.05, u=[1, 1], precision=p, steps=1000) for p in ("single", "double"))
+    assert np.max(np.abs(single.mean - double.mean)) < single.details["rounding"]
+    assert double.details["rounding"] < 1e-13
+
+
+def test_runs_again_in_double_where_single_is_too_coarse():
+    net = random_network(20, activation="softplus")
+    results = monte_carlo.solve([problem(net, 1e-3), problem(net, 0.5)], 0)
+    assert [result.details["precision"] for result in results] == ["double", "single"]
+    assert np.all(results[0].error < 0.01 * np.abs(results[0].mean - results[0].start).max())
+
+
+def test_generator_and_seed():
+    net = ONE_NEURON[0].net
+    first = law(net, 0.3, rng=5, steps=100)
+    assert np.array_equal(first.mean, law(net, 0.3, rng=5, steps=100).mean)
+    assert np.array_equal(first.mean, law(net, 0.3, rng=np.random.default_rng(5), steps=100).mean)
+    assert not np.array_equal(first.mean, law(net, 0.3, rng=6, steps=100).mean)
+    assert first.provenance.seed == 5
+    assert first.provenance.settings["steps"] == 100
+
+
+def test_growth_without_bound_is_diverged_and_leaves_others_alone():
+    net = Network(W=[[1.5, 0.0], [0.0, 0.4]], b=[-1.0, 0.5], W_in=[[1.0], [0.0]], gamma=0.2, activation="relu")
+    start = np.array([0.0, 0.5 / 0.6])
+    calm = Problem(net, np.array([-30.0]), 0.5, start)
+    wild = Problem(net, np.array([1.5]), 0.5, start, stable=False)
+    alone = monte_carlo.solve([calm], 0)[0]
+    gone, stays, gone_too = monte_carlo.solve([wild, calm, wild], 0)
+    assert gone.status is gone_too.status is Status.DIVERGED
+    assert np.isnan(gone.mean).all()
+    assert stays.status is Status.OK
+    assert np.allclose(stays.mean, alone.mean, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("w", [1.0, 1.01])
+def test_slow_growth_is_diverged(w):
+    net = Network(W=[[w]], b=[0.5], gamma=0.1, activation="relu")
+    result = law(net, 0.3, start=[0.0], chains=64)
+    assert result.status is Status.DIVERGED
+
+
+def test_without_noise_the_law_is_a_point():
+    net = random_network(6, activation="tanh")
+    result = law(net, 0.0, u=[0.5, 0.5], start=np.ones(6))
+    assert result.status is Status.OK
+    assert np.allclose(net.target(result.mean, [0.5, 0.5]), result.mean, rtol=0, atol=1e-11)
+    assert not result.error.any()
+    assert not result.cov.any()
+    ring = Network(W=3 * np.array([[0.0, -1.0], [1.0, 0.0]]), gamma=0.5, activation="tanh")
+    assert law(ring, 0.0, start=[0.1, 0.0]).status is Status.NO_STABLE_FIXED_POINT
+    runaway = Network(W=[[1.5]], b=[0.1], gamma=0.5, activation="relu")
+    assert law(runaway, 0.0, start=[0.0]).status is Status.DIVERGED
+
+
+def test_hopping_between_basins_is_poorly_mixed():
+    net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
+    result = law(net, 0.8, start=[0.97])  # escapes about once in 20 000 steps
+    assert result.status is Status.POORLY_MIXED
+    # at sigma = 0.5 no chain ever leaves: the law of one basin, well mixed
+    assert law(net, 0.5, start=[0.97], steps=2000).status is Status.OK
+    fast = Network(W=[[2.0]], b=[0.05], gamma=0.9, activation="tanh")
+    assert law(fast, 1.5, start=[0.97], steps=4000).status is Status.OK
+
+
+def test_relaxation_time_of_known_matrices():
+    J = np.array([np.diag([0.9, 0.5]), 0.8 * np.array([[0.0, -1.0], [1.0, 0.0]]), [[0.95, 5.0], [0.0, 0.2]]])
+    assert np.allclose(log_radius(J), np.log([0.9, 0.8, 0.95]), rtol=1e-6)
+    assert log_radius(np.array([[0.0, 1.0], [0.0, 0.0]])) == -np.inf
+
+
+@pytest.mark.parametrize("settings", [{"chains": 7}, {"steps": 3}, {"burn_in": -1}, {"precision": "half"}])
+def test_refuses_settings_out_of_range(settings):
+    (name,) = settings
+    with pytest.raises(InputError, match=name):
+        law(ONE_NEURON[0].net, 0.1, **settings)
