@@ -35,6 +35,11 @@ ONE_NEURON = (
     OneNeuron("softplus", "out", -2.0, 0.5, 0.3, 0.2, 0.485287837156564, 0.486937550233, 0.00618548251522),
 )
 
+#: two bistable neurons: mean and covariance of the exact two-dimensional chain (collocation, verified digits)
+TWO_NEURONS = Network(W=[[0.5, -1.4], [-1.4, 0.5]], b=[1.0, 0.9], gamma=0.5, activation="softplus", sigma=1.0)
+TWO_NEURONS_MEAN = np.array([1.3168093597, 0.7086804105])
+TWO_NEURONS_COV = np.array([[0.61271880, -0.36526557], [-0.36526557, 0.38763646]])
+
 
 def random_network(N: int, *, gain: float = 0.8, seed: int = 0, **settings) -> Network:
     """Random weights of spectral radius about `gain`, random bias, two inputs and two outputs."""

@@ -6,7 +6,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from problems import ONE_NEURON, linear_covariance, random_network
+from problems import (
+    ONE_NEURON,
+    TWO_NEURONS,
+    TWO_NEURONS_COV,
+    TWO_NEURONS_MEAN,
+    linear_covariance,
+    random_network,
+)
 from scipy.stats import binom
 
 from fpanalysis.network import Network
@@ -40,6 +47,14 @@ def test_one_neuron_has_the_verified_mean_and_variance(case):
     assert abs(result.mean[0] - case.mean) < 4 * result.details["standard_error"][0]
     assert close_covariance(result, np.array([[case.var]]), result.details["relaxation_time"])
     assert result.details["standard_error"][0] < 0.003 * abs(case.mean - case.h_star)
+
+
+def test_two_neurons_that_hop_often_have_the_verified_law():
+    result = law(TWO_NEURONS, 1.0)
+    assert result.status is Status.OK
+    assert np.all(np.abs(result.mean - TWO_NEURONS_MEAN) < 4 * result.details["standard_error"])
+    # the hops make the slowest mode about ten times slower than the one at the start
+    assert close_covariance(result, TWO_NEURONS_COV, 10 * result.details["relaxation_time"])
 
 
 @pytest.mark.parametrize("placement", ["in", "out"])
@@ -226,6 +241,8 @@ def test_hopping_between_basins_is_poorly_mixed():
     net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
     result = law(net, 0.8, start=[0.97])  # escapes about once in 20 000 steps
     assert result.status is Status.POORLY_MIXED
+    # at sigma = 0.5 no chain ever leaves: the law of one basin, well mixed
+    assert law(net, 0.5, start=[0.97], steps=2000).status is Status.OK
     fast = Network(W=[[2.0]], b=[0.05], gamma=0.9, activation="tanh")
     assert law(fast, 1.5, start=[0.97], steps=4000).status is Status.OK
 

@@ -31,7 +31,7 @@ from fpanalysis.stationary._lyapunov import Lyapunov
 
 Array = NDArray[np.float64]
 
-PER_STRIDE = 8  #: lags summed at one stride before it doubles
+PER_STRIDE = 4  #: lags summed at one stride before it doubles
 EVALUATIONS = 160
 
 
@@ -108,8 +108,8 @@ def _third_cumulants(J: NDArray, O: NDArray, U: NDArray, P: NDArray, M2: NDArray
         if not np.isfinite(mixed).all():
             break
         converged = bool(
-            stride * np.abs(d3).max() <= 1e-3 * np.abs(third).max()
-            and stride * np.abs(dm).max() <= 1e-3 * np.abs(mixed).max()
+            stride * np.abs(d3).max() <= 5e-3 * np.abs(third).max()
+            and stride * np.abs(dm).max() <= 5e-3 * np.abs(mixed).max()
         )
         if converged:
             break

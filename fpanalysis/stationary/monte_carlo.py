@@ -11,6 +11,7 @@ whatever the autocorrelation: with y_k the average of pair k, k = 1..B,
     mean = sum_k y_k / B,    standard_error^2 = sum_k (y_k - mean)^2 / (B (B - 1)),
     error = t_{0.975, B-1} standard_error + rounding
 
+A neuron silent in nearly all pairs has too few events for this: its error is then a lower bound.
 `rounding` bounds what float32 states can add (`_rounding`); where it is not small beside the sampling error
 the problem is run again in float64.
 
@@ -63,7 +64,7 @@ def solve(
     burn_in: int | None = None,
     precision: str | None = None,
 ) -> list[Stationary]:
-    """Stationary laws by simulation, all `problems` of one network in one stack of chains.
+    """Stationary laws by simulation, `problems` of one network stepped together, one stack per thread.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def solve(
     """
     settings = _check(chains=chains, steps=steps, burn_in=burn_in, precision=precision)
     seed = int(np.random.default_rng(rng).integers(2**63))
-    stamp = {"settings": settings, "seed": rng if isinstance(rng, int) else None}
+    stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
     results = {i: _point_mass(problem, stamp) for i, problem in enumerate(problems) if not np.any(problem.sigma)}
     noisy = [i for i in range(len(problems)) if i not in results]
     double = [i for i in noisy if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
@@ -256,35 +257,35 @@ def _summary(
     rounding = _rounding(net, problem.u, mean, common["relaxation_time"], eps)
     gain = 1.0 if net.W_out is None else np.linalg.norm(net.W_out, axis=1)
     t = _quantile(len(y), 0.975)
-    rhat = _rhat(h.reshape(-1, *h.shape[2:]), rounding)
     drift = _drifts(pairs, rounding)
-    status = Status.OK
     if drift and not net.activation.bounded and still_growing(problem, center + pairs.mean(axis=0)):
         return _failed(problem, Status.DIVERGED, stamp, **common)
-    if drift or rhat > RHAT_BOUND or common["relaxation_time"] > LONGEST:
-        status = Status.POORLY_MIXED
-    alone = h.mean(axis=2, dtype=np.float64).var(axis=(0, 1)) / (2 * len(y))
-    details = {
-        "standard_error": se,
-        "effective_sample_size": float(np.min(_over(np.diag(cov), se, rounding))),
-        "rhat": rhat,
-        "antithetic_gain": float(np.median(_over(alone, se, rounding))),
-        "rounding": rounding,
-        **common,
-    }
+    rhat = _rhat(h.reshape(-1, *h.shape[2:]), rounding)
+    mixed = not drift and rhat <= RHAT_BOUND and common["relaxation_time"] <= LONGEST
     return Stationary(
         mean=mean,
         cov=cov,
         error=t * se + rounding,
         output=z.mean(axis=0),
         output_error=t * _standard_error(z) + gain * (rounding + 2.0**-53 * np.linalg.norm(mean)),
-        status=status,
+        status=Status.OK if mixed else Status.POORLY_MIXED,
         method=METHOD,
         scope="local",
         start=problem.start,
         provenance=Provenance(METHOD, net.hash, **stamp),
-        details=details,
+        details=_sample_sizes(h, cov, se, rounding) | {"rhat": rhat, "rounding": rounding} | common,
     )
+
+
+def _sample_sizes(h: NDArray[Any], cov: Array, se: Array, rounding: float) -> dict[str, Any]:
+    """Standard errors, what they are worth in independent states, and what the antithetic pairs gained."""
+    chains = h.mean(axis=2, dtype=np.float64)
+    alone = chains.var(axis=(0, 1)) / (2 * h.shape[1])
+    return {
+        "standard_error": se,
+        "effective_sample_size": float(np.min(_over(np.diag(cov), se, rounding))),
+        "antithetic_gain": float(np.median(_over(alone, se, rounding))),
+    }
 
 
 def _standard_error(y: Array) -> Array:
