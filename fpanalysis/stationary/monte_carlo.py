@@ -52,6 +52,7 @@ STACK = 1 << 20  #: state numbers stepped at once by one thread, at most
 SMALL = 16  #: neurons up to which double precision costs nothing
 LARGE = 2e7  #: multiplications per step that are worth torch's own threads
 RHAT_BOUND = 1.05
+RETRIES = 2  #: times that a poorly mixed problem is run again, for a relaxation time four times as long
 DRIFT_LEVEL = 1e-4  #: probability of calling a stationary run drifting
 
 
@@ -72,14 +73,15 @@ def solve(
         not on the other problems of the call nor on the number of threads.
     chains : even; default 128 at N = 64, more for smaller networks.
     steps, burn_in : steps averaged over and dropped before, per chain; default 200 and 10 relaxation times
-        within fixed bounds. With the default, problems run in groups of similar relaxation time.
+        within fixed bounds. With the default, problems run in groups of similar relaxation time, and what turns
+        out poorly mixed is run again for one four times as long, twice at most.
     precision : "single" or "double" states; default single where its rounding is small beside the error.
 
     Returns
     -------
     One `Stationary` per problem; `details` holds standard_error (N,), effective_sample_size (variance of the
     state over squared standard error, smallest over neurons), rhat (largest over neurons), chains, steps,
-    burn_in, relaxation_time (steps, estimated before the run), antithetic_gain (median over neurons of the
+    burn_in, relaxation_time (steps, that the run was planned for), antithetic_gain (median over neurons of the
     variance without pairing over that with it), rounding and precision.
 
     Raises
@@ -108,6 +110,12 @@ def solve(
     if precision is None:
         double += [i for i in noisy if i not in double and _too_coarse(results[i])]
     run(double, "double")
+    if steps is None and burn_in is None:
+        for _ in range(RETRIES):  # noise made a mode slower than the estimate
+            slow = [i for i in noisy if results[i].status is Status.POORLY_MIXED and 4 * tau[i] <= LONGEST]
+            tau.update({i: 4 * tau[i] for i in slow})
+            run([i for i in slow if i not in double], "single")
+            run([i for i in slow if i in double], "double")
     return [results[i] for i in range(len(problems))]
 
 
