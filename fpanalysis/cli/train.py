@@ -60,6 +60,12 @@ def command(
     \b
     Example:
       $ fpanalysis train function-approximation --noise 0.5 -o model.pt
+      wrote model.pt: relu, N = 64, noise in, sigma = 0.5
+      training loss, last 50 steps   0.006156
+      test loss at noise 0.5         0.005838 +- 8e-05
+      test loss, noise removed       0.4755
+      R = removed / at noise         81.4
+      next: fpanalysis shift model.pt --noise 0:0.5
     """
     from fpanalysis.activations import get_activation
     from fpanalysis.results import check_writable
