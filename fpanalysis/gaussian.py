@@ -66,9 +66,11 @@ def normal_tail_integrals(t: Array) -> tuple[Array, Array, Array]:
     I2 = (I0 - t * I1) / 2
     if np.any(t > NEAR):
         far, n = np.maximum(t, NEAR), 45
-        ratio = 2 / (far + np.sqrt(far**2 + 4 * (n + 1)))
+        ratio = np.asarray(2 / (far + np.sqrt(far**2 + 4 * (n + 1))))
         for k in range(n, 2, -1):
-            ratio = 1 / (far + (k + 1) * ratio)
+            ratio *= k + 1
+            ratio += far
+            np.reciprocal(ratio, out=ratio)
         ratio2 = 1 / (far + 3 * ratio)
         ratio1 = 1 / (far + 2 * ratio2)
         I1 = np.where(t > NEAR, I0 * ratio1, I1)

@@ -136,8 +136,11 @@ def test_independent_blocks_do_not_see_each_other():
     a, b = random_network(6, seed=1, activation="relu"), random_network(5, seed=2, activation="relu")
     W = np.block([[a.W, np.zeros((6, 5))], [np.zeros((5, 6)), b.W]])
     both = closure(fpa.Network(W=W, b=np.r_[a.b, b.b], gamma=0.2, sigma=0.5, activation="relu"))
-    # the length of Mehler's sum, cut at 1e-9 of V, depends on the largest correlation of the whole network
-    np.testing.assert_allclose(both.mean, np.r_[closure(a).mean, closure(b).mean], rtol=0, atol=1e-8)
+    alone = [closure(net) for net in (a, b)]
+    # the largest correlation of the whole network sets the length of Mehler's sum, cut at 1e-9 of V; its slowest
+    # mode sets the lags that the correction sums, to 1 % of itself
+    allowed = 1e-8 + 0.01 * np.r_[alone[0].error, alone[1].error].max()
+    np.testing.assert_allclose(both.mean, np.r_[alone[0].mean, alone[1].mean], rtol=0, atol=allowed)
     assert np.abs(both.cov[:6, 6:]).max() < 1e-9
 
 

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 TOLERANCE = 1e-12  #: a zero has residual max|F(h) - h| <= TOLERANCE (1 + max|h|)
 ITERATIONS = 60
-HALVINGS = 12
+HALVINGS = 8
 
 
 def newton(net: Network, h: Array, u: Array) -> tuple[Array, Array]:

@@ -31,7 +31,8 @@ from fpanalysis.stationary._lyapunov import Lyapunov
 
 Array = NDArray[np.float64]
 
-PER_STRIDE = 4  #: lags summed at one stride before it doubles
+PER_STRIDE = 4  #: fewest lags summed at one stride before it doubles
+SMOOTH = 0.1  #: largest relative curvature from lag to lag at which the stride may double
 EVALUATIONS = 160
 
 
@@ -83,8 +84,8 @@ def _derivatives(net: Network, a: Array, s: Array) -> tuple[Array, Array]:
 def _third_cumulants(J: NDArray, O: NDArray, U: NDArray, P: NDArray, M2: NDArray) -> tuple[Array, Array, bool]:
     """T(o_i, o_i, o_i) (N,) and T(h_j, o_i, o_i) (N, N), summed over lags at strides 1, 2, 4, ...
 
-    Between lags the terms decay smoothly, so from one octave of lags to the next the trapezoid rule may
-    double its stride; float32 is more than the estimate needs.
+    Where the terms vary smoothly from lag to lag the trapezoid rule doubles its stride; where they do not
+    (fast or oscillating modes) every lag counts. Float32 is more than the estimate needs.
     """
     scale, size = float(np.abs(P).max()), float(np.abs(M2).max())
     if scale == 0.0 or size == 0.0:
@@ -93,16 +94,19 @@ def _third_cumulants(J: NDArray, O: NDArray, U: NDArray, P: NDArray, M2: NDArray
     D = np.eye(len(J), dtype=np.float32)
     right = np.hstack([(P / scale).astype(np.float32), U])
     third, mixed = np.zeros(len(J), np.float32), np.zeros(J.shape, np.float32)
-    stride, count = 1, len(J)
+    stride, count, since = 1, len(J), 0
+    recent: list[NDArray] = []
     converged = False
-    for k in range(EVALUATIONS):
-        last_of_stride = k % PER_STRIDE == PER_STRIDE - 1
-        weight = 1.5 * stride if last_of_stride else 1.0 * stride
+    for _ in range(EVALUATIONS):
         B = D @ right
         F, E = np.hsplit(O @ B, 2)
         FE, FF = F * E, F * F
         d3 = 3 * np.einsum("ij,ij,j->i", FF, E, weights)
         dm = (2 * B[:, :count] * weights) @ FE.T + (B[:, count:] * weights) @ FF.T
+        recent = [*recent[-2:], np.concatenate([d3, np.diag(dm)])]
+        since += 1
+        widen = since >= PER_STRIDE and _smooth(recent)
+        weight = 1.5 * stride if widen else 1.0 * stride
         third += weight * d3
         mixed += weight * dm
         if not np.isfinite(mixed).all():
@@ -113,8 +117,14 @@ def _third_cumulants(J: NDArray, O: NDArray, U: NDArray, P: NDArray, M2: NDArray
         )
         if converged:
             break
-        if last_of_stride:
-            stride *= 2
+        if widen:
+            stride, since = 2 * stride, 0
             power = power @ power
         D = D @ power
     return size * scale**2 * third.astype(float), size * scale**2 * mixed.astype(float), converged
+
+
+def _smooth(terms: list[NDArray]) -> bool:
+    """Whether the middle one of three successive terms lies near the mean of its neighbours."""
+    before, middle, after = terms
+    return bool(np.abs(middle - (before + after) / 2).max() <= SMOOTH * np.abs(middle).max())

@@ -224,7 +224,7 @@ def _mean(problem: Problem, m: Array, s: Array) -> tuple[Array, Array, Moments]:
     a, moments, gap = _mean_gap(net, drive, m, s)
     size = np.abs(gap).max()
     for _ in range(50):
-        if size <= 1e-14 * (1 + np.abs(m).max()):
+        if size <= 1e-13 * (1 + np.abs(m).max()):
             return m, a, moments
         step = np.linalg.solve(np.eye(net.N) - _linear(net, moments.G), gap)
         t = 1.0
