@@ -4,13 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow lint bench networks clean
+.PHONY: help demo test lint bench networks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      the main job on a trained network that is in the repository"
 	@echo "make test      the test suite (under 10 minutes on two cores)"
-	@echo "make slow      the tests that take longer"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the measurements of docs/benchmarks.md"
 	@echo "make networks  train the networks of examples/networks again"
@@ -35,16 +34,15 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
-
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-only -m '' -s
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_closure.py
+	$(BIN)/python tests/benchmarks/bench_monte_carlo.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
 
 networks: $(VENV)/.installed
 	$(BIN)/python examples/train_networks.py

@@ -90,17 +90,19 @@ def test_shift_writes_everything(model, tmp_path):
     assert sh.dataset.sigma.values.tolist() == [0, 0.25, 0.5]
     assert json.loads(paths["json"].read_text()) == sh.document()
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
-    assert "At the training noise sigma = 0.5 the stationary mean lies" in result.output
-    assert "Remove that noise and the output is biased by" in result.output
+    said = " ".join(result.output.split())
+    assert "At the training noise sigma = 0.5 the stationary mean lies" in said
+    assert "Remove that noise and the output is biased by" in said
 
 
 def test_the_two_sentences_say_what_the_numbers_say(model):
     result = run("shift", model, "--noise", "0,0.5", "--method", "closure")
     sh = fpa.shift(fpa.load(model), sigma=(0, 0.5), methods=("closure",))
     silent, noisy = sh.levels
-    assert f"lies {noisy.shift:.3g} from" in result.output
-    assert f"biased by {noisy.output_shift:.3g} (rms)" in result.output
-    assert f"from {noisy.output_error:.3g} to {silent.output_error:.3g}" in result.output
+    said = " ".join(result.output.split())  # as one line
+    assert f"lies {noisy.shift:.3g} from" in said
+    assert f"biased by {noisy.output_shift:.3g} (rms)" in said
+    assert f"from {noisy.output_error:.3g} to {silent.output_error:.3g}" in said
 
 
 def test_json_to_stdout_is_one_document_and_nothing_else(model):

@@ -9,6 +9,8 @@ import click
 
 MOST = 10_000  #: noise levels in one range
 
+WIDE = {"max_content_width": 100}  #: a help text that shows output is wider than click's 80
+
 
 class Numbers(click.ParamType):
     """Comma-separated finite numbers: ``0.1,-2``."""

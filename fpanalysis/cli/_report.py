@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 FIGURE_TYPES = (".png", ".pdf", ".svg")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table, numbers to the right."""
-    from rich import box
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, numbers to the right; names of several words on two lines where the terminal is narrow."""
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=False)
     for name in columns:
-        grid.add_column(name, justify="right" if name not in ("status", "completeness") else "left")
+        words = name in ("status", "completeness")
+        grid.add_column(name, justify="left" if words else "right", no_wrap=not words and " " not in name)
     for row in rows:
         grid.add_row(*row)
+    click.echo()
     Console(highlight=False).print(grid)
+    click.echo()
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -17,6 +17,10 @@ def command(json_path: str | None) -> None:
     \b
     Example:
       $ fpanalysis doctor
+      fpanalysis             0.1.0
+      python                 3.11.7
+      ...
+      check                  closure against the linear closed form: error 1.7e-18
     """
     import os
     import platform

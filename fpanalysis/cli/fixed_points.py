@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fpanalysis.cli._options import Numbers
+from fpanalysis.cli._options import WIDE, Numbers
 from fpanalysis.cli._report import check_outputs, number, table, write_json
 
 if TYPE_CHECKING:
     from fpanalysis.fixed_points import FixedPoints
 
 
-@click.command(short_help="The fixed points without noise, and their stability.")
+@click.command(short_help="The fixed points without noise, and their stability.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the search.")
@@ -24,6 +24,8 @@ def command(model: str, inputs: tuple[tuple[float, ...], ...], seed: int, json_p
     \b
     Example:
       $ fpanalysis fixed-points model.pt --input 0.5
+      input  point  max |h|    output  stable   tau  residual  completeness  index
+        0.5      0     1.85  -0.07613     yes  7.64     3e-16  unknown           1
     """
     check_outputs(json_path)
     from fpanalysis.checkpoint import load

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fpanalysis.cli._options import WIDE
 from fpanalysis.cli._report import check_outputs, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ EQUATIONS = {
 }
 
 
-@click.command(short_help="What is in a checkpoint.")
+@click.command(short_help="What is in a checkpoint.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write it as JSON; - for stdout and nothing else.")
 def command(model: str, json_path: str | None) -> None:
@@ -27,6 +28,12 @@ def command(model: str, json_path: str | None) -> None:
     \b
     Example:
       $ fpanalysis inspect model.pt
+      model.pt
+        equation        h' = (1 - gamma) h + gamma f(W h + W_in u + b + sigma xi)
+        activation      ReLU()
+        sizes           64 neurons, 1 inputs, 1 outputs
+        training noise  sigma = 0.5 per step, inside the activation
+        ...
     """
     check_outputs(json_path)
     from fpanalysis.checkpoint import load

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fpanalysis.cli._options import NoiseRange, Numbers
+from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fpanalysis.shift import Level, Shift
 
 
-@click.command(short_help="How far noise moves the fixed points and the output.")
+@click.command(short_help="How far noise moves the fixed points and the output.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--noise", type=NoiseRange(), help="Noise levels: start:stop, start:stop:count or a,b,c.")
 @click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
@@ -50,7 +50,14 @@ def command(
 
     \b
     Example:
-      $ fpanalysis shift model.pt --noise 0:0.5 --figure shift.png
+      $ fpanalysis shift model.pt --noise 0:0.5:3 --figure shift.png
+      noise  mean shift  output shift  ± (95 %)  output - target  methods differ  status
+          0           0             0         0              0.7               0  ok
+       0.25       0.288         0.319     7e-05            0.492             3.1  ok
+        0.5       0.648         0.704    0.0002           0.0361             3.3  ok
+      At the training noise sigma = 0.5 the stationary mean lies 0.648 from the fixed points ...
+      Remove that noise and the output is biased by 0.704 (rms): its distance to the target
+      goes from 0.0361 to 0.7.
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_suffix("--netcdf", netcdf_path, (".nc",))
@@ -98,7 +105,7 @@ def _print(net: Network, result: Shift, figure_path: str | None) -> None:
     if limits:
         click.echo(f"methods differ: largest difference in standard errors; chance alone stays below {limits[-1]:.1f}.")
     for sentence in findings(result):
-        click.echo(f"\n{sentence}")
+        click.echo(f"\n{click.wrap_text(sentence, width=80)}")
     if figure_path is not None:
         click.echo(f"\nFigure: {figure_path}")
 

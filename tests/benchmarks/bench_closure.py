@@ -9,10 +9,16 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import dataclasses
 import statistics
+import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from chains import exact_moments
 
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
@@ -63,9 +69,43 @@ def random_network(N: int, activation: str, gain: float = 1.0, **kwargs) -> fpa.
     return fpa.Network(**({"W": W, "b": b, "gamma": 0.1, "sigma": 1.0, "activation": activation} | kwargs))
 
 
+def calibration() -> None:
+    """Against exact one-neuron chains: what the correction gains and how well the stated error covers the rest."""
+    print("| activation | chains | covered | error / miss, median | plain miss / miss, median |")
+    print("|---|---|---|---|---|")
+    total = []
+    for activation in ("relu", "softplus", "tanh"):
+        rows = [row for net in _one_neuron(activation) if (row := _judge(net)) is not None]
+        total += rows
+        _print_calibration(activation, rows)
+    _print_calibration("all", total)
+
+
+def _one_neuron(activation: str):
+    for placement, w, gamma, sigma in product(("in", "out"), (-3.0, -1.0, 0.5, 0.8), (0.1, 0.5, 1.0), (0.3, 1.0)):
+        yield fpa.Network(W=[[w]], b=[0.2], gamma=gamma, sigma=sigma, activation=activation, placement=placement)
+
+
+def _judge(net: fpa.Network) -> tuple[bool, float, float] | None:
+    st = fpa.stationary(net, method="closure")
+    if not st.status.ok:
+        return None
+    exact, _, uncertain = exact_moments(net)
+    miss = abs(exact - st.mean[0])
+    if uncertain > 0.1 * miss:
+        return None
+    plain = abs(exact - st.mean[0] + st.details["correction"][0])
+    return bool(miss <= st.error[0]), st.error[0] / miss, plain / miss
+
+
+def _print_calibration(name: str, rows: list[tuple[bool, float, float]]) -> None:
+    covered, over, gain = (np.array(column) for column in zip(*rows, strict=True))
+    print(f"| {name} | {len(rows)} | {100 * covered.mean():.1f} % | {np.median(over):.0f} | {np.median(gain):.1f} |")
+
+
 def cost() -> None:
     """One solve and an 11-level sweep from 0 to 1, on one thread: medians of interleaved repeats, sweep over single."""
-    print("| N | activation | placement | one solve, s | 11 levels, s | 11 levels / one | random.matmul, ms |")
+    print("| N | activation | placement | one solve, s | 11 levels, s | 11 levels / one | one product W W, ms |")
     print("|---|---|---|---|---|---|---|")
     for N in (64, 256):
         for activation in ("softplus", "relu", "tanh"):
@@ -93,5 +133,7 @@ def _seconds(action) -> float:
 
 if __name__ == "__main__":
     accuracy()
+    print()
+    calibration()
     print()
     cost()
