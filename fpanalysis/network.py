@@ -235,6 +235,14 @@ def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
     return value
 
 
+def check_rng(rng: int | np.random.Generator) -> np.random.Generator:
+    """The Generator that `rng`, a seed >= 0 or a Generator, stands for."""
+    whole = isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0
+    if not (whole or isinstance(rng, np.random.Generator)):
+        raise InputError(f"rng must be a seed >= 0 or a numpy Generator; found {rng!r}")
+    return np.random.default_rng(rng)
+
+
 def _real_array(name: str, value: ArrayLike) -> Array:
     try:
         if np.ma.is_masked(value):

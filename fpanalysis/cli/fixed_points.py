@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command(short_help="The fixed points without noise, and their stability.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the search.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 def command(model: str, inputs: tuple[tuple[float, ...], ...], seed: int, json_path: str | None) -> None:
     """Find the fixed points of MODEL without noise, at its conditions or at --input.

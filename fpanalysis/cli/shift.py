@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--noise", type=NoiseRange(), help="Noise levels: start:stop, start:stop:count or a,b,c.")
 @click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
 @click.option("--method", "methods", multiple=True, help="Stationary method; repeatable. [auto, monte-carlo]")
-@click.option("--seed", default=0, show_default=True, help="Seed of the Monte Carlo noise.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the Monte Carlo noise.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write every number in a row of its own.")
 @click.option("--netcdf", "netcdf_path", metavar="FILE", help="Write the labelled dataset (read by xarray).")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.random import Generator, default_rng
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.fixed_points.newton import bound, newton
 from fpanalysis.fixed_points.result import FixedPoints
-from fpanalysis.network import Network
+from fpanalysis.network import Network, check_rng
 from fpanalysis.results import InputError, Provenance, Status
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ def find_fixed_points(net: Network, u: ArrayLike | None = None, rng: int | Gener
     if u.ndim != 1:
         raise InputError(f"u must be one constant input ({net.n_in},); found shape {u.shape}: call once per condition")
     seed = rng if isinstance(rng, int | np.integer) else None
-    rng = default_rng(rng)
+    rng = check_rng(rng)
     count = int(np.clip(2048 // net.N, 8, 64))
     found, dry = np.empty((0, net.N)), 0
     for k in range(ROUNDS):

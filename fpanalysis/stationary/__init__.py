@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 
 from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
-from fpanalysis.network import Network, check_sigma
+from fpanalysis.network import Network, check_rng, check_sigma
 from fpanalysis.results import InputError
-from fpanalysis.stationary._result import Problem, Stationary
+from fpanalysis.stationary._result import Problem, Stationary, point_mass
 
 __all__ = ["Problem", "Stationary", "methods", "solve", "stationary"]
 
@@ -88,14 +88,20 @@ def locate(net: Network, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray
 def solve(
     problems: Sequence[Problem], method: str = AUTO, rng: int | Generator = 0, **settings: Any
 ) -> list[Stationary]:
-    """The stationary laws of several problems by one method, sharing work between them."""
+    """The stationary laws of several problems by one method, sharing work between them; sigma = 0 is a point mass."""
     name = "closure" if method == AUTO else method
     if name not in methods():
         raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
+    check_rng(rng)
     module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    noisy = [k for k, problem in enumerate(problems) if np.any(problem.sigma)]
+    results = [point_mass(problem, name) for problem in problems]
     try:
-        return module.solve(problems, rng, **settings)
+        found = module.solve([problems[k] for k in noisy], rng, **settings)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise InputError(f"method {name!r}: {str(error).split('() ')[-1]}") from None
+    for k, result in zip(noisy, found, strict=True):
+        results[k] = result
+    return results

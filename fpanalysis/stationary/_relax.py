@@ -1,4 +1,4 @@
-"""How fast a noisy network forgets its state, and where it goes without noise."""
+"""How fast a noisy network forgets its state."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.network import Network
-from fpanalysis.results import Status
 from fpanalysis.stationary._result import Problem
 
 Array = NDArray[np.float64]
 
 DOUBLINGS = 10
-LONGEST_PATH = 20_000  #: steps a noise-free trajectory may take to settle
-TOLERANCE = 1e-12  #: settled when max |F(h) - h| is below this times 1 + max |h|
 BLOCK = 1 << 22  #: matrix entries held at once
 
 
@@ -80,24 +77,3 @@ def still_growing(problem: Problem, means: Array) -> bool:
     distance = np.abs(means - problem.start).max(axis=1)
     rising = bool(np.all(np.diff(distance[len(distance) // 2 :]) > 0))
     return rising and bool(log_radius(_jacobian(problem.net, _slopes(problem, means[-1])[1])) >= -1e-9)
-
-
-def relax(net: Network, u: Array, start: Array) -> tuple[Array, int, Status]:
-    """The noise-free trajectory from `start` (N,): where it ends, the steps taken, and whether it settled."""
-    h, drive = start.astype(float), net.drive(u)
-    gamma, f, rate_form = net.gamma, net.activation.f, net.form == "rate"
-    bound = 1e8 * (1 + np.abs(start).max() + np.abs(drive).max())
-    residual = []
-    for step in range(LONGEST_PATH):
-        F = f(net.W @ h + drive) if rate_form else net.W @ f(h) + drive
-        change = F - h
-        largest = np.abs(change).max()
-        if largest <= TOLERANCE * (1 + np.abs(h).max()):
-            return h, step, Status.OK
-        if not largest < bound:
-            return h, step, Status.DIVERGED
-        residual.append(largest)
-        h = h + gamma * change
-    half = len(residual) // 2
-    slow = max(residual[half:]) < 0.9 * max(residual[:half])
-    return h, LONGEST_PATH, Status.NOT_CONVERGED if slow else Status.NO_STABLE_FIXED_POINT

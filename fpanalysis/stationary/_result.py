@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.fixed_points.newton import bound
+from fpanalysis.fixed_points.search import ESCAPED
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 
@@ -78,4 +80,28 @@ def failed(problem: Problem, method: str, status: Status, **details: Any) -> Sta
         start=problem.start,
         provenance=Provenance(method=method, model=net.hash),
         details=details,
+    )
+
+
+def point_mass(problem: Problem, method: str) -> Stationary:
+    """The law without noise: all mass at `start`, if that is where the noise-free dynamics rests."""
+    net, h = problem.net, problem.start
+    gap = np.abs(net.target(h, problem.u) - h).max()
+    if not gap <= bound(h[None])[0]:
+        runaway = not np.abs(h).max() < ESCAPED
+        return failed(problem, method, Status.DIVERGED if runaway else Status.NO_STABLE_FIXED_POINT)
+    rates = h if net.form == "rate" else net.activation.f(h)
+    zero = np.zeros(net.N)
+    return Stationary(
+        mean=h,
+        cov=np.zeros((net.N, net.N)),
+        error=zero,
+        output=net.readout(rates),
+        output_error=np.zeros(net.n_out),
+        status=Status.OK,
+        method=method,
+        scope="local",
+        start=h,
+        provenance=Provenance(method, net.hash, {"sigma": 0.0}),
+        details={"point_mass": True, "rates": rates, "standard_error": zero},
     )

@@ -93,8 +93,6 @@ def _solve(problem: Problem, warm: list[State]) -> Stationary:
     if not problem.stable:
         return failed(problem, "closure", Status.NO_STABLE_FIXED_POINT)
     sigma = np.broadcast_to(problem.sigma, (problem.net.N,)).astype(float)
-    if not sigma.any():
-        return _point_mass(problem)
     try:
         state, terms, steps = _iterate(problem, _guess(problem, sigma, warm))
     except (Unstable, NotConverged):
@@ -279,24 +277,6 @@ def _strayed(problems: list[Problem], means: list[Array]) -> list[int]:
     h, rests = settle(problems[0].net, np.array(means), problems[0].u)
     back = rests & (np.abs(h - start).max(axis=1) <= 1e-5 * (1 + np.abs(start).max()))
     return [k for k, home in enumerate(back) if not home]
-
-
-def _point_mass(problem: Problem) -> Stationary:
-    net, h = problem.net, problem.start
-    zero = np.zeros(net.N)
-    return Stationary(
-        mean=h,
-        cov=np.zeros((net.N, net.N)),
-        error=zero,
-        output=net.output(h),
-        output_error=np.zeros(net.n_out),
-        status=Status.OK,
-        method="closure",
-        scope="local",
-        start=h,
-        provenance=Provenance("closure", net.hash, {"sigma": 0.0}),
-        details={"point_mass": True, "rates": h if net.form == "rate" else net.activation.f(h)},
-    )
 
 
 def _result(problem: Problem, state: State, terms: Terms, steps: int) -> Stationary:

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
-from fpanalysis.stationary._relax import relax, relaxation_time, still_growing
+from fpanalysis.stationary._relax import relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed
 
 Array = NDArray[np.float64]
@@ -92,8 +92,8 @@ def solve(
     settings = _check(chains=chains, steps=steps, burn_in=burn_in, precision=precision)
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
-    results = {i: _point_mass(problem, stamp) for i, problem in enumerate(problems) if not np.any(problem.sigma)}
-    noisy = [i for i in range(len(problems)) if i not in results]
+    results: dict[int, Stationary] = {}
+    noisy = list(range(len(problems)))
     double = [i for i in noisy if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
     tau = dict(zip(noisy, _relaxation_times([problems[i] for i in noisy]), strict=True))
 
@@ -350,28 +350,6 @@ def _drifts(pairs: Array, rounding: float) -> bool:
     change = pairs[:, half:].mean(axis=1) - pairs[:, :half].mean(axis=1)
     t = _quantile(len(pairs), 1 - DRIFT_LEVEL / (2 * pairs.shape[-1]))
     return bool(np.any(np.abs(change.mean(axis=0)) > t * _standard_error(change) + 2 * rounding))
-
-
-def _point_mass(problem: Problem, stamp: dict[str, Any]) -> Stationary:
-    """Without noise: the state the trajectory from `start` settles at."""
-    net = problem.net
-    h, steps, status = relax(net, problem.u, problem.start)
-    if status is not Status.OK:
-        return _failed(problem, status, stamp, steps=steps)
-    zero = np.zeros(net.N)
-    return Stationary(
-        mean=h,
-        cov=np.zeros((net.N, net.N)),
-        error=zero,
-        output=net.output(h),
-        output_error=np.zeros(net.n_out),
-        status=Status.OK,
-        method=METHOD,
-        scope="local",
-        start=problem.start,
-        provenance=Provenance(METHOD, net.hash, **stamp),
-        details={"standard_error": zero, "steps": steps},
-    )
 
 
 def _failed(problem: Problem, status: Status, stamp: dict[str, Any], **details: Any) -> Stationary:

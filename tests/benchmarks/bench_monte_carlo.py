@@ -15,9 +15,9 @@ from functools import partial
 import numpy as np
 import torch
 
+from fpanalysis.fixed_points import settle
 from fpanalysis.network import Network
 from fpanalysis.stationary import monte_carlo
-from fpanalysis.stationary._relax import relax
 from fpanalysis.stationary._result import Problem
 
 
@@ -28,7 +28,7 @@ def sweep(activation: str, N: int = 64) -> list[Problem]:
     net = Network(W=W, b=b, W_in=W_in, W_out=W_out, gamma=0.2, activation=activation)
     problems = []
     for u in np.linspace(-1, 1, 11)[:, None]:
-        start = relax(net, u, np.zeros(N))[0]
+        start = settle(net, np.zeros((1, N)), u)[0][0]
         problems += [Problem(net, u, float(sigma), start) for sigma in np.linspace(0, 0.5, 11)]
     return problems
 
