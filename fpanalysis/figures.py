@@ -24,13 +24,24 @@ METHOD_STYLES: tuple[dict[str, Any], ...] = (
 
 def plot_outputs(shift: Shift, ax: Axes | None = None, output: int = 0) -> Axes:
     """The output against the input (the condition's number, with several inputs): target, fixed points without
-    noise, and stationary mean at the level nearest the training noise."""
+    noise, and stationary mean at the level nearest the training noise. With a single condition: the output
+    against the noise."""
     ax = _axes(ax)
+    if shift.dataset.sizes["condition"] == 1:
+        _output_against_noise(shift, ax, output)
+    else:
+        _output_against_input(shift, ax, output)
+    ax.set_ylabel("output z" if shift.dataset.sizes["output_unit"] == 1 else f"output z[{output}]")
+    ax.legend(framealpha=0.85, edgecolor="none", fontsize="small")
+    return ax
+
+
+def _output_against_input(shift: Shift, ax: Axes, output: int) -> None:
     data = shift.dataset
     k = int(np.argmin(np.abs(data.sigma.values - shift.training_sigma)))
     one = data.sizes["input_unit"] == 1
     x = data.input.values[:, 0] if one else np.arange(data.sizes["condition"])
-    order = np.argsort(x)
+    order = np.argsort(x, kind="stable")
     if "target" in data:
         ax.plot(x[order], data.target.values[order, output], color=TARGET, lw=4, alpha=0.4, label="target")
     level = data.isel(sigma=k, method=0, output_unit=output)
@@ -42,9 +53,23 @@ def plot_outputs(shift: Shift, ax: Axes | None = None, output: int = 0) -> Axes:
         mean, error = level.output.values[order, j], level.output_error.values[order, j]
         ax.errorbar(x[order], mean, np.where(np.isfinite(error), error, 0), color=NOISY, marker="o", ms=4, label=label)
     ax.set_xlabel("input u" if one else "condition")
-    ax.set_ylabel("output z" if data.sizes["output_unit"] == 1 else f"output z[{output}]")
-    ax.legend(frameon=False, fontsize="small")
-    return ax
+    if not one:
+        ax.locator_params(axis="x", integer=True)
+
+
+def _output_against_noise(shift: Shift, ax: Axes, output: int) -> None:
+    data = shift.dataset.isel(condition=0, output_unit=output)
+    if "target" in data:
+        ax.axhline(float(data.target), color=TARGET, lw=4, alpha=0.4, label="target")
+    for j in range(data.sizes["fixed_point"]):
+        ax.axhline(
+            float(data.z_star[j]), color=SILENT, lw=1, ls="--", label=None if j else "noise removed: fixed point"
+        )
+        level = data.isel(fixed_point=j, method=0)
+        error = np.where(np.isfinite(level.output_error), level.output_error, 0)
+        label = None if j else "stationary mean"
+        ax.errorbar(data.sigma.values, level.output.values, error, color=NOISY, marker="o", ms=4, label=label)
+    ax.set_xlabel("noise σ (per step)")
 
 
 def plot_shift(shift: Shift, ax: Axes | None = None) -> Axes:

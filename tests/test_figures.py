@@ -31,6 +31,25 @@ def test_outputs_against_inputs(result):
     plt.close(ax.figure)
 
 
+def test_one_condition_is_drawn_against_the_noise():
+    net = fpa.Network(W=[[0.2]], b=[0.1], gamma=0.2, sigma=0.4, conditions=np.empty((1, 0)), targets=[[0.3]])
+    result = fpa.shift(net, sigma=(0, 0.2, 0.4), methods=("closure",))
+    ax = figures.plot_outputs(result)
+    target, fixed, noisy = ax.get_lines()[:3]
+    assert set(target.get_ydata()) == {0.3}
+    assert set(fixed.get_ydata()) == {result.dataset.z_star.item()}
+    np.testing.assert_array_equal(noisy.get_data(), [[0, 0.2, 0.4], result.dataset.output.values[:, 0, 0, 0, 0]])
+    plt.close(ax.figure)
+
+
+def test_several_inputs_are_drawn_by_condition():
+    net = fpa.Network(W=[[0.2]], W_in=[[1.0, 2.0]], gamma=0.2, sigma=0.4, conditions=[[1, 0], [0, 1], [0, 0]])
+    ax = figures.plot_outputs(fpa.shift(net, sigma=(0.4,), methods=("closure",)))
+    assert ax.get_xlabel() == "condition"
+    assert len(ax.get_lines()[0].get_xdata()) == 3
+    plt.close(ax.figure)
+
+
 def test_shift_against_noise(result):
     ax = figures.plot_shift(result)
     neurons = ax.get_lines()[0]
