@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +70,26 @@ class Network:
         On wrong or inconsistent shapes, non-finite numbers, gamma outside (0, 1], negative sigma, or an
         unknown activation, placement or form.
     """
+
+    if TYPE_CHECKING:  # what the constructor takes is wider than what the fields hold
+
+        def __init__(
+            self,
+            *,
+            W: ArrayLike,
+            b: ArrayLike | None = None,
+            W_in: ArrayLike | None = None,
+            W_out: ArrayLike | None = None,
+            b_out: ArrayLike | None = None,
+            gamma: ArrayLike = 0.1,
+            activation: str | dict[str, Any] | Activation = "relu",
+            placement: str = "in",
+            form: str = "rate",
+            sigma: ArrayLike = 0.0,
+            conditions: ArrayLike | None = None,
+            targets: ArrayLike | None = None,
+            info: Mapping[str, Any] = ...,
+        ) -> None: ...
 
     W: Array
     b: Array = None  # type: ignore[assignment]

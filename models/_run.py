@@ -142,7 +142,7 @@ def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSeq
     return Network(
         **{name: value for name, value in weights.items() if value.size},
         gamma=settings.gamma,
-        activation=settings.activation,  # type: ignore[arg-type]
+        activation=settings.activation,
         placement=settings.placement[m],
         form=settings.form,
         sigma=settings.sigma[m],
