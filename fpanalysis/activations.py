@@ -134,7 +134,7 @@ class LeakyReLU(ReLU):
     name = "leaky_relu"
 
     def __init__(self, slope: float = 0.01) -> None:
-        if not (np.ndim(slope) == 0 and np.isfinite(slope)):
+        if isinstance(slope, bool) or not (isinstance(slope, int | float | np.number) and np.isfinite(slope)):
             raise InputError(f"leaky_relu: slope must be one finite number; found {slope!r}")
         self.slope = float(slope)
 

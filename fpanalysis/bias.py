@@ -76,10 +76,13 @@ def attribute_bias(net: Network, u: ArrayLike | None = None, sigma: ArrayLike | 
     gap = a - a_star
     same = np.abs(gap) <= 1e-300
     Ds = np.where(same, net.activation.df(a_star), net.activation.difference(a_star, gap) / np.where(same, 1.0, gap))
-    W_out = np.eye(net.N) if net.W_out is None else net.W_out
+    W_out = net.readout_weights
     total = W_out @ (rates - rates_star)
     if not np.isfinite(beta).all():
         return Attribution(beta, a, np.full(W_out.shape, np.nan), total, np.nan, st.status, st)
-    contributions = np.linalg.solve((np.eye(net.N) - Ds[:, None] * net.W).T, W_out.T).T * beta
+    try:
+        contributions = np.linalg.solve((np.eye(net.N) - Ds[:, None] * net.W).T, W_out.T).T * beta
+    except np.linalg.LinAlgError:  # the secant dynamics is neutral: the shares are not unique
+        return Attribution(beta, a, np.full(W_out.shape, np.nan), total, np.nan, Status.NOT_CONVERGED, st)
     residual = float(np.abs(total - contributions.sum(axis=1)).max())
     return Attribution(beta, a, contributions, total, residual, st.status, st)

@@ -240,6 +240,11 @@ class Network:
         h = self.check_state(h)
         return self.readout(h if self.form == "rate" else self.activation.f(h))
 
+    @property
+    def readout_weights(self) -> Array:
+        """W_out, (n_out, N); the identity where every neuron is an output."""
+        return np.eye(self.N) if self.W_out is None else self.W_out
+
     def readout(self, rates: ArrayLike) -> Array:
         """W_out r + b_out for rates r (..., N)."""
         rates = self.check_state(rates, "rates")
@@ -253,6 +258,19 @@ def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
     if np.any(np.asarray(value) < 0):
         raise InputError(f"sigma must be >= 0: it is a standard deviation; found {np.min(value):g}")
     return value
+
+
+def check_vector(name: str, value: ArrayLike, N: int) -> Array:
+    """`value` as one finite float64 state (N,)."""
+    return _of_shape(name, value, (N,))
+
+
+def check_levels(value: ArrayLike) -> Array:
+    """Noise levels: finite numbers >= 0, (n_levels,), ascending and each once."""
+    levels = np.atleast_1d(_real_array("sigma", value))
+    if levels.ndim != 1 or not len(levels) or (levels < 0).any():
+        raise InputError(f"sigma must be noise levels, numbers >= 0; found {levels.tolist()}")
+    return np.unique(levels)
 
 
 def check_rng(rng: int | np.random.Generator) -> np.random.Generator:

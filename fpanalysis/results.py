@@ -34,8 +34,8 @@ class Status(Enum):
     )
     LEFT_BASIN = (
         "left basin",
-        "the solution no longer belongs to the fixed point it started from: at this noise level that basin is "
-        "not resolved; use method 'monte-carlo' or a smaller sigma",
+        "the solution no longer belongs to the fixed point it started from, so no value is given: at this noise "
+        "level that basin is not resolved; use method 'monte-carlo' or a smaller sigma",
     )
     UNSTABLE = (
         "unstable",
@@ -49,8 +49,8 @@ class Status(Enum):
     )
     NO_STABLE_FIXED_POINT = (
         "no stable fixed point",
-        "no stable fixed point was found (a limit cycle or chaos): small-noise and closure do not apply; the "
-        "fixed points listed and method 'monte-carlo' can still be trusted",
+        "no stable fixed point was found (a limit cycle, chaos, or a kink that repels): small-noise and closure do "
+        "not apply; the fixed points listed and method 'monte-carlo' can still be trusted",
     )
     NOT_APPLICABLE = (
         "not applicable",

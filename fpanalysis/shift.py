@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import fpanalysis
 from fpanalysis.fixed_points import FixedPoints, find_fixed_points
-from fpanalysis.network import Network
+from fpanalysis.network import Network, check_levels
 from fpanalysis.results import InputError, Status, write_atomically
 from fpanalysis.stationary import AUTO, Problem, Stationary, locate, methods, solve
 
@@ -35,7 +35,7 @@ class Level:
     Root mean squares (rms) run over conditions, fixed points and neurons or outputs; numbers that do not
     exist are None. `disagreement` is the largest difference between two methods' means, over neurons and
     conditions, in units of their combined standard error; `disagreement_limit` is what chance alone exceeds
-    once in a thousand runs.
+    once in a thousand sweeps.
     """
 
     sigma: float
@@ -90,7 +90,8 @@ class Shift:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """A summary per noise level."""
-        return tuple(_level(self.dataset.isel(sigma=k)) for k in range(self.dataset.sizes["sigma"]))
+        count = self.dataset.sizes["sigma"]
+        return tuple(_level(self.dataset.isel(sigma=k), count) for k in range(count))
 
     @property
     def ok(self) -> bool:
@@ -190,6 +191,7 @@ def shift(
     inputs, targets = conditions(net, u)
     levels = _levels(net, sigma)
     methods = _checked_methods(methods)
+    settings = _checked_settings(settings, methods)
     profile = net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.max(net.sigma) > 0 else 1.0
     found = [find_fixed_points(net, u_c, rng=0) for u_c in inputs]
     starts = [_starts(net, points) for points in found]
@@ -200,15 +202,16 @@ def shift(
         for k, level in enumerate(levels)
     }
     results = {
-        name: dict(
-            zip(problems, solve(list(problems.values()), name, rng, **(settings or {}).get(name, {})), strict=True)
-        )
+        name: dict(zip(problems, solve(list(problems.values()), name, rng, **settings.get(name, {})), strict=True))
         for name in methods
     }
     data = _dataset(net, inputs, targets, levels, starts, results)
     seed = int(rng) if isinstance(rng, int | np.integer) else -1
     used = {name: "/".join(sorted({st.method for st in by_problem.values()})) for name, by_problem in results.items()}
-    data.attrs |= {"seed": seed, "auto": used.get(AUTO, "")}
+    laws = [st for by_problem in results.values() for st in by_problem.values()]
+    pairs = [int(st.details["chains"]) // 2 for st in laws if "chains" in st.details]
+    freedom = min(pairs) - 1 if pairs else 0
+    data.attrs |= {"seed": seed, "auto": used.get(AUTO, ""), "degrees_of_freedom": freedom}
     return Shift(data)
 
 
@@ -226,13 +229,12 @@ def conditions(net: Network, u: ArrayLike | None) -> tuple[Array, Array | None]:
 
 def _levels(net: Network, sigma: ArrayLike | None) -> Array:
     top = float(np.max(net.sigma))
-    levels = np.linspace(0, top, 11 if top else 1) if sigma is None else np.atleast_1d(np.asarray(sigma, float))
-    if levels.ndim != 1 or not len(levels) or not np.isfinite(levels).all() or (levels < 0).any():
-        raise InputError(f"sigma must be noise levels: finite numbers >= 0; found {levels.tolist()}")
-    return np.unique(levels)
+    return check_levels(np.linspace(0, top, 11 if top else 1) if sigma is None else sigma)
 
 
 def _checked_methods(names: Sequence[str]) -> list[str]:
+    if not isinstance(names, str | list | tuple):
+        raise InputError(f"methods must be names of stationary methods; found {names!r}")
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     known = [AUTO, *methods()]
     for name in names:
@@ -241,6 +243,17 @@ def _checked_methods(names: Sequence[str]) -> list[str]:
     if not names:
         raise InputError("methods must name at least one stationary method")
     return names
+
+
+def _checked_settings(settings: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping) or not all(isinstance(value, Mapping) for value in settings.values()):
+        raise InputError(f"settings must be {{method: {{name: value}}}}; found {settings!r}")
+    strange = [str(name) for name in settings if name not in names]
+    if strange:
+        raise InputError(f"settings for {', '.join(strange)}, not among the methods asked for: {', '.join(names)}")
+    return {name: dict(value) for name, value in settings.items()}
 
 
 def _starts(net: Network, points: FixedPoints) -> list[Problem]:
@@ -312,10 +325,10 @@ def _fixed_point_fields(
     return h_star, stable, tau
 
 
-def _level(data: xarray.Dataset) -> Level:
+def _level(data: xarray.Dataset, count: int) -> Level:
     """Summary of one noise level."""
     first = data.isel(method=0)
-    largest, limit = _disagreement(data)
+    largest, limit = _disagreement(data, count)
     codes = {str(code) for code in np.unique(data.status.values)} - {"", Status.OK.value}
     statuses = [status for status in Status if status.value in codes]
     if largest is not None and limit is not None and largest > limit:
@@ -332,9 +345,10 @@ def _level(data: xarray.Dataset) -> Level:
     )
 
 
-def _disagreement(data: xarray.Dataset) -> tuple[float | None, float | None]:
-    """Largest |difference of two methods' means| in combined standard errors, and its limit by chance."""
-    from scipy.special import ndtri
+def _disagreement(data: xarray.Dataset, count: int) -> tuple[float | None, float | None]:
+    """Largest |difference of two methods' means| in combined standard errors, and what chance alone exceeds once
+    in a thousand sweeps of `count` levels (Student's t with the degrees of freedom of the sampling method)."""
+    from scipy.special import ndtri, stdtrit
 
     mean, error = (np.moveaxis(data[name].values, -2, 0) for name in ("mean", "error"))
     scores = []
@@ -348,7 +362,9 @@ def _disagreement(data: xarray.Dataset) -> tuple[float | None, float | None]:
     values = np.concatenate([score[np.isfinite(score)] for score in scores]) if scores else np.empty(0)
     if not values.size:
         return None, None
-    return float(values.max()), float(ndtri(1 - 0.0005 / values.size))
+    level = 1 - 0.0005 / (values.size * count)
+    freedom = int(data.attrs["degrees_of_freedom"])
+    return float(values.max()), float(stdtrit(freedom, level) if freedom else ndtri(level))
 
 
 def _rms(values: Array) -> float | None:

@@ -149,8 +149,12 @@ def test_inputs_given_replace_the_conditions():
     ("arguments", "message"),
     [
         ({"sigma": (0.1, -0.1)}, "noise levels"),
-        ({"sigma": (np.nan,)}, "noise levels"),
+        ({"sigma": (np.nan,)}, "finite"),
         ({"sigma": ()}, "noise levels"),
+        ({"sigma": "loud"}, "sigma"),
+        ({"methods": None}, "methods"),
+        ({"settings": "x"}, "settings"),
+        ({"settings": {"monte-carlooo": {}}}, "monte-carlooo"),
         ({"methods": ("closur",)}, "unknown stationary method"),
         ({"methods": ()}, "at least one"),
         ({"u": [1.0, 2.0]}, "1 input value"),

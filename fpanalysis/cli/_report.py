@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,21 @@ def check_suffix(option: str, path: str | None, suffixes: Sequence[str]) -> None
 
 def write_json(path: str, document: Mapping[str, Any]) -> None:
     """The document to a file, or to stdout for "-"."""
-    text = json.dumps(document, allow_nan=False)
+    text = json.dumps(_without_nan(document), allow_nan=False)
     if path == "-":
         click.echo(text)
         return
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _without_nan(value: Any) -> Any:
+    """Numbers that do not exist as null."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def save_figure(path: str, figure: Figure) -> None:

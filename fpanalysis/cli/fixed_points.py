@@ -25,7 +25,7 @@ def command(model: str, inputs: tuple[tuple[float, ...], ...], seed: int, json_p
     Example:
       $ fpanalysis fixed-points model.pt --input 0.5
       input  point  max |h|    output  stable   tau  residual  completeness  index
-        0.5      0     1.85  -0.07613     yes  7.64     3e-16  unknown           1
+        0.5      0     1.85  -0.07611     yes  7.64     3e-16  unknown           1
     """
     check_outputs(json_path)
     from fpanalysis.checkpoint import load

@@ -124,23 +124,32 @@ def _row(level: Level) -> list[str]:
 
 
 def findings(result: Shift) -> list[str]:
-    """Two sentences: how far noise moves the fixed points, and what its removal does to the output."""
+    """Two sentences: how far noise moves the fixed points, and what its removal does to the output; a third one
+    where they cannot be relied on."""
     trained = result.training_sigma
-    level = min(result.levels, key=lambda level: (abs(level.sigma - trained), -level.sigma))
-    if level.sigma == 0 and len(result.levels) > 1:
-        level = result.levels[-1]
-    name = "the training noise" if trained and abs(level.sigma - trained) < 1e-9 else "noise"
+    noisy = [level for level in result.levels if level.sigma > 0]
+    if not noisy:
+        return ["No level above zero was asked for: without noise the state rests at the fixed points."]
+    level = min(noisy, key=lambda level: (abs(level.sigma - trained), -level.sigma)) if trained else noisy[-1]
+    at = f"noise sigma = {level.sigma:g}"
+    if trained:
+        near = abs(level.sigma - trained) < 1e-9
+        at = f"the training {at}" if near else f"{at} (the level nearest to the training noise, {trained:g})"
     if level.shift is None or level.output_shift is None:
-        return [f"At {name} sigma = {level.sigma:g} no shift could be computed: see the status column."]
+        return [f"At {at} no shift could be computed: see the status."]
     size = float((result.dataset.h_star**2).mean() ** 0.5)
-    share = f", {100 * level.shift / size:.2g} % of the fixed points' own size" if size > 0 else ""
-    first = f"At {name} sigma = {level.sigma:g} the stationary mean lies {number(level.shift)} from the fixed points"
-    first += f" (rms per neuron{share})."
+    share = 100 * level.shift / size if size > 0 else 0.0
+    own = f", {share:.0f} % of the fixed points' own size" if 0.5 <= share <= 1000 else ""
+    first = f"At {at} the stationary mean lies {number(level.shift)} from the fixed points (rms per neuron{own})."
     second = f"Remove that noise and the output is biased by {number(level.output_shift)} (rms)"
     rest = next((other for other in result.levels if other.sigma == 0), None)
     if level.output_error is not None and rest is not None and rest.output_error is not None:
         second += f": its distance to the target goes from {number(level.output_error)} to {number(rest.output_error)}"
-    return [first, second + "."]
+    sentences = [first, second + "."]
+    if not level.ok:
+        reasons = ", ".join(status.value for status in level.statuses)
+        sentences.append(f"Do not rely on these two numbers: the status at this level is {reasons}.")
+    return sentences
 
 
 def _explain(result: Shift) -> None:

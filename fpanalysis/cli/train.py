@@ -88,8 +88,8 @@ def command(
     except KeyboardInterrupt:
         kept = f"what was done is in {partial}. Go on with: {_typed(ctx)} --resume"
         raise click.ClickException(f"interrupted; {kept if partial.exists() else 'nothing was done yet'}") from None
+    partial.unlink(missing_ok=True)  # also after a training that diverged: there is nothing to go on with
     save(training.network(), output)
-    partial.unlink(missing_ok=True)
     _report(chosen, training, output)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 
 Array = NDArray[np.float64]
+
+KINK = 1e-12  #: a pre-activation closer to a kink than this sits on it
+KINKS = 5  #: neurons on a kink of which all combinations of sides are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +72,10 @@ class FixedPoints:
         """(K,), unstable dimensions of the flow: eigenvalues with non-negative real part."""
         return np.sum(self.flow_eigenvalues.real >= 0, axis=-1)
 
-    @property
+    @cached_property
     def stable(self) -> NDArray[np.bool_]:
-        """(K,), stable under the step map."""
-        return self.n_unstable == 0
+        """(K,), stable under the step map; at a kink of the activation, for every side of it."""
+        return np.array([is_stable(self.net, h, self.u) for h in self.h], bool)
 
     @property
     def relaxation_time(self) -> Array:
@@ -94,6 +99,37 @@ class FixedPoints:
         if self.index_sum != 1:
             return "incomplete"
         return "consistent" if self.dry else "unknown"
+
+
+def is_stable(net: Network, h: Array, u: Array) -> bool:
+    """Whether the step map is stable at the fixed point `h` (N,).
+
+    Where a neuron sits exactly on a kink of f the Jacobian differs from side to side, and a state that one side
+    attracts another may repel: every combination of sides must be stable (of more than `KINKS` such neurons, all
+    on one side, all on the other, and each alone on the other).
+    """
+    x = net.preactivation(h, u)
+    left, right = net.activation.df(x - KINK), net.activation.df(x + KINK)
+    kinked = np.flatnonzero(left != right) if not net.activation.smooth else np.empty(0, int)
+    slope = net.activation.df(x)
+    return all(_radius(net, np.where(side, right, slope)) < 1 for side in _sides(net.N, kinked))
+
+
+def _sides(N: int, kinked: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:
+    """Which neurons to take on the right of their kink."""
+    few = len(kinked) <= KINKS
+    chosen = product((False, True), repeat=len(kinked)) if few else ()
+    for pattern in chosen if few else [np.zeros(len(kinked)), np.ones(len(kinked)), *np.eye(len(kinked))]:
+        side = np.zeros(N, bool)
+        side[kinked] = np.asarray(pattern, bool)
+        yield side
+
+
+def _radius(net: Network, slope: Array) -> float:
+    """Spectral radius of the step's Jacobian with slopes D: (1 - gamma) I + gamma D W, or gamma W D."""
+    gamma = np.broadcast_to(net.gamma, (net.N,))
+    DW = slope[:, None] * net.W if net.form == "rate" else net.W * slope
+    return float(np.abs(np.linalg.eigvals(np.diag(1 - gamma) + gamma[:, None] * DW)).max())
 
 
 def is_dissipative(net: Network) -> bool:

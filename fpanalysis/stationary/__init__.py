@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
-from fpanalysis.network import Network, check_rng, check_sigma
+from fpanalysis.fixed_points.result import is_stable
+from fpanalysis.network import Network, check_rng, check_sigma, check_vector
 from fpanalysis.results import InputError
 from fpanalysis.stationary._result import Problem, Stationary, point_mass
 
@@ -68,21 +69,18 @@ def stationary(
     if u.ndim != 1:
         raise InputError(f"u must be one constant input ({net.n_in},); found shape {u.shape}: call once per condition")
     sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
-    h = np.zeros(net.N) if start is None else np.asarray(start, float)
-    if h.shape != (net.N,) or not np.isfinite(h).all():
-        raise InputError(f"start must be one finite state ({net.N},); found shape {h.shape}")
+    h = np.zeros(net.N) if start is None else check_vector("start", start, net.N)
     return solve([locate(net, u, sigma, h)], method, rng, **settings)[0]
 
 
 def locate(net: Network, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray) -> Problem:
     """The problem about the fixed point that the noise-free dynamics reaches from `h`."""
     residual = np.abs(net.target(h, u) - h).max()
-    rests = residual <= bound(h[None])[0]
+    rests = bool(residual <= bound(h[None])[0])
     if not rests:
         states, rest = settle(net, h[None], u)
         h, rests = states[0], bool(rest[0])
-    stable = rests and np.abs(np.linalg.eigvals(net.jacobian(h, u))).max() < 1
-    return Problem(net, u, sigma, h, bool(stable))
+    return Problem(net, u, sigma, h, rests and is_stable(net, h, u))
 
 
 def solve(

@@ -83,13 +83,17 @@ def failed(problem: Problem, method: str, status: Status, **details: Any) -> Sta
     )
 
 
+def unsettled(problem: Problem) -> Status:
+    """Why there is no stable fixed point to start from: the noise-free dynamics escapes, or goes on moving."""
+    return Status.NO_STABLE_FIXED_POINT if np.abs(problem.start).max() < ESCAPED else Status.DIVERGED
+
+
 def point_mass(problem: Problem, method: str) -> Stationary:
     """The law without noise: all mass at `start`, if that is where the noise-free dynamics rests."""
     net, h = problem.net, problem.start
     gap = np.abs(net.target(h, problem.u) - h).max()
     if not gap <= bound(h[None])[0]:
-        runaway = not np.abs(h).max() < ESCAPED
-        return failed(problem, method, Status.DIVERGED if runaway else Status.NO_STABLE_FIXED_POINT)
+        return failed(problem, method, unsettled(problem))
     rates = h if net.form == "rate" else net.activation.f(h)
     zero = np.zeros(net.N)
     return Stationary(
@@ -105,3 +109,12 @@ def point_mass(problem: Problem, method: str) -> Stationary:
         provenance=Provenance(method, net.hash, {"sigma": 0.0}),
         details={"point_mass": True, "rates": rates, "standard_error": zero},
     )
+
+
+def input_variance(problem: Problem, C: Array) -> Array:
+    """s_i^2, the variance of what enters f: diag(W C W^T), plus sigma^2 with noise in; diag C in the current form."""
+    net = problem.net
+    if net.form == "current":
+        return np.maximum(np.diag(C), 0.0)
+    s2 = np.maximum(np.einsum("ij,ij->i", net.W @ C, net.W), 0.0)
+    return s2 + np.square(problem.sigma) if net.placement == "in" else s2

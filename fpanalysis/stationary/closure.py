@@ -19,7 +19,6 @@ Jacobian are kept in float32, and the sequence is accelerated (Anderson, J. ACM 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log
@@ -33,7 +32,7 @@ from fpanalysis.gaussian import mehler_sum
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 from fpanalysis.stationary._lyapunov import Lyapunov, Unstable
-from fpanalysis.stationary._result import Array, Problem, Stationary, failed
+from fpanalysis.stationary._result import Array, Problem, Stationary, failed, unsettled
 from fpanalysis.stationary._skewness import correct
 
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
@@ -77,7 +76,8 @@ def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
             results[k] = _solve(problems[k], warm)
         solved = [k for k in chain if results[k].status.ok]
         for k in _strayed([problems[k] for k in solved], [results[k].mean for k in solved]):
-            results[solved[k]] = dataclasses.replace(results[solved[k]], status=Status.LEFT_BASIN)
+            left = results[solved[k]]
+            results[solved[k]] = failed(problems[solved[k]], "closure", Status.LEFT_BASIN, tentative_mean=left.mean)
     return results
 
 
@@ -91,7 +91,7 @@ def _sweeps(problems: Sequence[Problem]) -> Iterator[list[int]]:
 
 def _solve(problem: Problem, warm: list[State]) -> Stationary:
     if not problem.stable:
-        return failed(problem, "closure", Status.NO_STABLE_FIXED_POINT)
+        return failed(problem, "closure", unsettled(problem))
     sigma = np.broadcast_to(problem.sigma, (problem.net.N,)).astype(float)
     try:
         state, terms, steps = _iterate(problem, _guess(problem, sigma, warm))
@@ -224,7 +224,10 @@ def _mean(problem: Problem, m: Array, s: Array) -> tuple[Array, Array, Moments]:
     for _ in range(50):
         if size <= 1e-13 * (1 + np.abs(m).max()):
             return m, a, moments
-        step = np.linalg.solve(np.eye(net.N) - _linear(net, moments.G), gap)
+        try:
+            step = np.linalg.solve(np.eye(net.N) - _linear(net, moments.G), gap)
+        except np.linalg.LinAlgError:
+            raise NotConverged from None
         t = 1.0
         while True:
             trial = m + t * step

@@ -9,11 +9,11 @@ The pairs are independent of each other, so the spread of their time averages gi
 whatever the autocorrelation: with y_k the average of pair k, k = 1..B,
 
     mean = sum_k y_k / B,    standard_error^2 = sum_k (y_k - mean)^2 / (B (B - 1)),
-    error = t_{0.975, B-1} standard_error + rounding
+    error = t_{0.975, B-1} standard_error + rounding + unseen
 
 A neuron silent in nearly all pairs has too few events for this: its error is then a lower bound.
 `rounding` bounds what float32 states can add (`_rounding`); where it is not small beside the sampling error
-the problem is run again in float64.
+the problem is run again in float64. `unseen` is what events too rare for the run may add (`_unseen`).
 
 Chains start at the problem's `start` and forget it for ten relaxation times. The law found is that of the
 basins reached from there within the run, so the scope is always "local": that no other basin exists is not
@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary._relax import relaxation_time, still_growing
-from fpanalysis.stationary._result import Problem, Stationary, failed
+from fpanalysis.stationary._result import Problem, Stationary, failed, input_variance
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
@@ -268,14 +268,17 @@ def _summary(
     drift = _drifts(pairs, rounding)
     if drift and not net.activation.bounded and still_growing(problem, center + pairs.mean(axis=0)):
         return _failed(problem, Status.DIVERGED, stamp, **common)
+    unseen = _unseen(problem, cov, common["chains"] * common["steps"])
     rhat = _rhat(h.reshape(-1, *h.shape[2:]), rounding)
     mixed = not drift and rhat <= RHAT_BOUND and common["relaxation_time"] <= LONGEST
     return Stationary(
         mean=mean,
         cov=cov,
-        error=t * se + rounding,
+        error=t * se + rounding + (unseen if rates is None else np.abs(net.W) @ unseen),
         output=z.mean(axis=0),
-        output_error=t * _standard_error(z) + gain * (rounding + 2.0**-53 * np.linalg.norm(mean)),
+        output_error=t * _standard_error(z)
+        + gain * (rounding + 2.0**-53 * np.linalg.norm(mean))
+        + np.abs(net.readout_weights) @ unseen,
         status=Status.OK if mixed else Status.POORLY_MIXED,
         method=METHOD,
         scope="local",
@@ -294,6 +297,18 @@ def _sample_sizes(h: NDArray[Any], cov: Array, se: Array, rounding: float) -> di
         "effective_sample_size": float(np.min(_over(np.diag(cov), se, rounding))),
         "antithetic_gain": float(np.median(_over(alone, se, rounding))),
     }
+
+
+def _unseen(problem: Problem, cov: Array, draws: float) -> Array:
+    """What events too rare to be seen in `draws` steps may add to the mean of f, (N,), at 95 %.
+
+    A neuron far from a kink of f has the same f' in nearly every step; what happens on the other side of the kink, less
+    often than 3 / draws (the rule of three), can change the mean by about that times s, the standard deviation
+    of what enters f, and shows neither in the mean nor in its spread.
+    """
+    if problem.net.activation.smooth:
+        return np.zeros(problem.net.N)
+    return 3 / draws * np.sqrt(input_variance(problem, cov))
 
 
 def _standard_error(y: Array) -> Array:

@@ -19,7 +19,9 @@ import numpy as np
 
 from fpanalysis.results import Provenance, Status
 from fpanalysis.stationary._lyapunov import Unstable, stationary_covariance
-from fpanalysis.stationary._result import Array, Problem, Stationary, failed
+from fpanalysis.stationary._result import Array, Problem, Stationary, failed, input_variance, unsettled
+
+SAFETY = 2.0  #: error over the estimated size of what was neglected
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
@@ -30,7 +32,7 @@ def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
 def _solve(problem: Problem) -> Stationary:
     net, h = problem.net, problem.start
     if not problem.stable:
-        return failed(problem, "small-noise", Status.NO_STABLE_FIXED_POINT)
+        return failed(problem, "small-noise", unsettled(problem))
     if not net.activation.smooth:
         return failed(problem, "small-noise", Status.NOT_APPLICABLE, reason=f"{net.activation.name} has a kink")
     x = net.preactivation(h, problem.u)
@@ -50,13 +52,13 @@ def _solve(problem: Problem) -> Stationary:
         np.eye(net.N) - net.target_jacobian(h, problem.u), beta if net.form == "rate" else net.W @ beta
     )
     rates = h + shift if net.form == "rate" else net.activation.f(h) + slope * shift + beta
-    error = _next_order(problem, h + shift, s2, beta)
+    error, rate_error = _next_order(problem, h + shift, C, s2, beta)
     return Stationary(
         mean=h + shift,
         cov=C,
         error=error,
         output=net.readout(rates),
-        output_error=output_error(problem, error),
+        output_error=np.abs(net.readout_weights) @ rate_error,
         status=Status.OK,
         method="small-noise",
         scope="local",
@@ -65,35 +67,39 @@ def _solve(problem: Problem) -> Stationary:
     )
 
 
-def input_variance(problem: Problem, C: Array) -> Array:
-    """s_i^2, the variance of what enters f: diag(W C W^T), plus sigma^2 with noise in; diag C in the current form."""
-    net = problem.net
-    if net.form == "current":
-        return np.maximum(np.diag(C), 0.0)
-    s2 = np.maximum(np.einsum("ij,ij->i", net.W @ C, net.W), 0.0)
-    return s2 + np.square(problem.sigma) if net.placement == "in" else s2
+def _next_order(problem: Problem, mean: Array, C: Array, s2: Array, beta: Array) -> tuple[Array, Array]:
+    """What the neglected orders may amount to, for the state and for the mean rates (N,): twice the differences
+    between leading terms and full ones, carried through the recurrence.
 
-
-def output_error(problem: Problem, error: Array) -> Array:
-    """Bound on the output's error from that of the state (rates, in the current form): |W_out| error."""
-    net = problem.net
-    return error if net.W_out is None else np.abs(net.W_out) @ error
-
-
-def _next_order(problem: Problem, mean: Array, s2: Array, beta: Array) -> Array:
-    """What the neglected orders may amount to: the difference between the full smoothing by s at the shifted
-    mean and its leading term, carried through the recurrence."""
-    net = problem.net
-    a = net.preactivation(mean, problem.u)
-    full = net.activation.beta(a, np.sqrt(s2))
-    h = problem.start
-    gap = np.abs(full - beta) + np.abs(_curved(problem, mean))
-    gain = np.abs(np.linalg.inv(np.eye(net.N) - net.target_jacobian(h, problem.u)))
-    return gain @ (gap if net.form == "rate" else np.abs(net.W) @ gap)
-
-
-def _curved(problem: Problem, mean: Array) -> Array:
-    """f(x) - f(x*) - f'(x*) (x - x*) at the shifted mean: what linearising the recurrence left out."""
+    Full are the smoothing by s at the shifted mean, the curvature of f between fixed point and mean, and the
+    input variance from the Lyapunov equation with smoothed gains G and variances V.
+    """
     net = problem.net
     a, x = net.preactivation(mean, problem.u), net.preactivation(problem.start, problem.u)
-    return net.activation.difference(x, a - x) - net.activation.df(x) * (a - x)
+    slope = net.activation.df(x)
+    full = net.activation.moments(a, np.sqrt(s2))
+    curved = net.activation.difference(x, a - x) - slope * (a - x)
+    grown = np.abs(_smoothed_variance(problem, C, s2, full.G, full.V) - s2)
+    gap = np.abs(full.beta - beta) + np.abs(curved) + np.abs(net.activation.d2f(a)) * grown / 2
+    carried = np.abs(np.linalg.inv(np.eye(net.N) - net.target_jacobian(problem.start, problem.u)))
+    error = SAFETY * carried @ (gap if net.form == "rate" else np.abs(net.W) @ gap)
+    return error, error if net.form == "rate" else np.abs(slope) * error + SAFETY * gap
+
+
+def _smoothed_variance(problem: Problem, C: Array, s2: Array, G: Array, V: Array) -> Array:
+    """Input variance s^2 from C = J C J^T + g R g with the smoothed J and R = diag(V - G^2 S); infinite where
+    that dynamics is unstable."""
+    net = problem.net
+    g = np.broadcast_to(net.gamma, (net.N,))
+    noise = np.broadcast_to(np.square(problem.sigma), (net.N,))
+    own = s2 - noise if net.form == "rate" and net.placement == "in" else s2
+    R = np.diag(np.maximum(V - G**2 * own, 0.0))
+    J = np.diag(1 - g) + g[:, None] * (G[:, None] * net.W if net.form == "rate" else net.W * G)
+    if net.form == "current":
+        R = net.W @ R @ net.W.T
+    if net.form == "current" or net.placement == "out":
+        R = R + np.diag(noise)
+    try:
+        return input_variance(problem, stationary_covariance(J, g[:, None] * R * g))
+    except Unstable:
+        return np.full(net.N, np.inf)
