@@ -131,6 +131,27 @@ def test_what_did_not_converge_is_status_3(tmp_path):
     assert run("fixed-points", tmp_path / "cycle.pt").exit_code == 3
 
 
+def test_sentences_that_cannot_be_relied_on_say_so(tmp_path):
+    """The weak well is gone at this noise: its row holds no number, and the sentences carry the status."""
+    net = fpa.Network(W=[[2.0]], b=[0.25], activation="tanh", gamma=0.1, sigma=0.8)
+    fpa.save(net, tmp_path / "wells.pt")
+    result = run("shift", tmp_path / "wells.pt", "--method", "closure", "--noise", "0,0.8")
+    assert result.exit_code == 3
+    assert "Do not rely on these two numbers" in " ".join(result.stdout.split())
+
+
+def test_no_noise_and_levels_beside_the_training_noise(model):
+    said = " ".join(run("shift", model, "--noise", "0", "--method", "closure").output.split())
+    assert "without noise the state rests at the fixed points" in said
+    said = " ".join(run("shift", model, "--noise", "0.1,0.3", "--method", "closure").output.split())
+    assert "sigma = 0.3 (the level nearest to the training noise, 0.5)" in said
+
+
+def test_notes_that_are_not_numbers_are_null(tmp_path):
+    fpa.save(fpa.Network(W=[[0.5]], info={"loss": float("nan")}), tmp_path / "x.pt")
+    assert json.loads(run("inspect", tmp_path / "x.pt", "--json", "-").output)["info"] == {"loss": None}
+
+
 def bad_models(folder):
     """File name, what to write there, and what the message must name."""
     good = {"W": torch.eye(2, dtype=torch.float64) * 0.5, "b": torch.zeros(2, dtype=torch.float64)}

@@ -190,8 +190,18 @@ def test_output_of_the_current_form_is_the_mean_rate():
 
 
 def test_no_stable_fixed_point_is_a_status():
-    st = fpa.stationary(fpa.Network(W=[[1.5]], b=[1.0], sigma=0.1), method="closure")
-    assert st.status is fpa.Status.NO_STABLE_FIXED_POINT
+    runaway = fpa.stationary(fpa.Network(W=[[1.5]], b=[1.0], sigma=0.1), method="closure")
+    assert runaway.status is fpa.Status.DIVERGED
+    assert np.isnan(runaway.mean).all()
+    ring = fpa.Network(W=3 * np.array([[0.0, -1.0], [1.0, 0.0]]), gamma=0.5, activation="tanh", sigma=0.1)
+    assert fpa.stationary(ring, method="closure", start=[0.1, 0]).status is fpa.Status.NO_STABLE_FIXED_POINT
+
+
+def test_a_singular_mean_equation_is_a_status():
+    """w = 2 on the kink: I - G W is singular at the first guess, G = 1/2."""
+    net = fpa.Network(W=[[2.0]], b=[0.0], gamma=0.1, sigma=0.5)
+    st = solve([Problem(net, np.zeros(0), 0.5, np.zeros(1))], "closure")[0]
+    assert not st.status.ok
     assert np.isnan(st.mean).all()
 
 
@@ -211,5 +221,5 @@ def test_a_mean_that_left_its_basin_says_so():
     low = weak.h[weak.stable][np.argmin(weak.h[weak.stable])]
     assert low[0] < 0
     st = fpa.stationary(net, method="closure", start=low)
-    assert not st.status.ok or st.mean[0] < 0
     assert st.status in (fpa.Status.LEFT_BASIN, fpa.Status.NOT_CONVERGED, fpa.Status.UNSTABLE)
+    assert np.isnan(st.mean).all()

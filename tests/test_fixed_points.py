@@ -119,6 +119,22 @@ def test_a_singular_line_of_points_does_not_break_the_search():
     assert not fps.stable[fps.h[:, 0] > 0].any()  # neutral, which is not stable
 
 
+@pytest.mark.parametrize(("w", "stable"), [(0.5, True), (-3.0, True), (1.5, False), (2.0, False), (-30.0, False)])
+def test_on_a_kink_every_side_must_be_stable(w, stable):
+    """b = 0: h = 0 sits on the kink. To its right h' = (1 - gamma + gamma w) h."""
+    fps = fpa.find_fixed_points(fpa.Network(W=[[w]], b=[0.0], gamma=0.1))
+    assert bool(fps.stable[np.argmin(np.abs(fps.h[:, 0]))]) is stable
+
+
+def test_many_neurons_on_their_kinks():
+    """More of them than all combinations of sides could be tried: one repelling side suffices."""
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((24, 24)) / np.sqrt(24)
+    calm, wild = (fpa.find_fixed_points(fpa.Network(W=gain * W, gamma=0.1)) for gain in (0.5, 1.8))
+    assert calm.stable.tolist() == [True]
+    assert not wild.stable[np.argmin(np.abs(wild.h).max(axis=1))]
+
+
 def test_same_seed_same_points():
     net = random_network(gain=2.5)
     np.testing.assert_array_equal(fpa.find_fixed_points(net, rng=4).h, fpa.find_fixed_points(net, rng=4).h)

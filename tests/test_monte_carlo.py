@@ -20,6 +20,7 @@ from fpanalysis.fixed_points import settle
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
 from fpanalysis.stationary import monte_carlo
+from fpanalysis.stationary import solve as solve_stationary
 from fpanalysis.stationary._relax import log_radius, relaxation_time
 from fpanalysis.stationary._result import Problem
 
@@ -246,3 +247,14 @@ def test_refuses_settings_out_of_range(settings):
     (name,) = settings
     with pytest.raises(InputError, match=name):
         law(ONE_NEURON[0].net, 0.1, **settings)
+
+
+@pytest.mark.parametrize("b", [-2.4, -2.7, -3.0])
+def test_events_too_rare_to_be_seen_are_in_the_error(b):
+    """A neuron five or six standard deviations under its kink: its mean, known from the closure, is a few events'."""
+    net = Network(W=[[0.2, 0.3], [0.1, 0.2]], b=[0.5, b], gamma=0.2)
+    result = law(net, 0.5)
+    known = solve_stationary([problem(net, 0.5)], "closure")[0]
+    assert known.mean[1] > 0
+    assert np.all(np.abs(result.mean - known.mean) <= result.error + known.error)
+    assert result.error[1] < 1e-4

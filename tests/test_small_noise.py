@@ -52,6 +52,37 @@ def test_output_of_the_current_form_agrees_with_the_closure():
     assert small.output[0] - net.output(small.start)[0] == pytest.approx(shift, rel=5e-3)
 
 
+def test_error_of_the_output_holds_the_smoothing_itself():
+    """W = 0, current form: the state is exactly Gaussian and the mean rate is M(1, 1)."""
+    net = fpa.Network(W=[[0.0]], b=[1.0], gamma=1.0, sigma=1.0, form="current", activation="softplus")
+    st = fpa.stationary(net, method="small-noise")
+    miss = abs(st.output[0] - net.activation.M(1.0, 1.0))
+    assert 0 < miss <= st.output_error[0] < 4 * miss
+
+
+def test_stated_errors_cover_the_closure():
+    """Random networks and noise levels, both forms: the difference to the closure, less the closure's own error."""
+    rng = np.random.default_rng(1)
+    covered = []
+    for k in range(60):
+        N, kind = int(rng.integers(1, 8)), ({}, {"placement": "out"}, {"form": "current"})[k % 3]
+        net = fpa.Network(
+            W=0.8 * rng.standard_normal((N, N)) / np.sqrt(N),
+            b=0.6 * rng.standard_normal(N),
+            W_out=rng.standard_normal((1, N)),
+            gamma=float(rng.choice([0.1, 0.3, 1.0])),
+            sigma=float(rng.choice([0.1, 0.3, 0.6, 1.0])),
+            activation=str(rng.choice(["softplus", "tanh", "sigmoid", "erf"])),
+            **kind,
+        )
+        small, full = (fpa.stationary(net, method=name) for name in ("small-noise", "closure"))
+        if small.status.ok and full.status.ok:
+            covered += (np.abs(small.mean - full.mean) <= small.error + full.error).tolist()
+            covered += (np.abs(small.output - full.output) <= small.output_error + full.output_error).tolist()
+    assert len(covered) > 150
+    assert np.mean(covered) >= 0.95
+
+
 def test_a_kink_has_no_second_derivative():
     st = fpa.stationary(random_network(activation="relu", sigma=0.1), method="small-noise")
     assert st.status is fpa.Status.NOT_APPLICABLE

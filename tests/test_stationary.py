@@ -51,9 +51,9 @@ def test_start_picks_the_basin():
     [
         ({"method": "closur"}, "unknown stationary method"),
         ({"method": None}, "unknown stationary method"),
-        ({"start": [0.0]}, "one finite state"),
-        ({"start": np.full(6, np.nan)}, "one finite state"),
-        ({"start": "0"}, "one finite state"),
+        ({"start": [0.0]}, "start must have shape"),
+        ({"start": np.full(6, np.nan)}, "start must be finite"),
+        ({"start": "0"}, "start must"),
         ({"sigma": -1.0}, "sigma must be >= 0"),
         ({"sigma": "loud"}, "sigma"),
         ({"u": [1.0]}, "2 input value"),

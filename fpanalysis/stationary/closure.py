@@ -94,16 +94,22 @@ def _solve(problem: Problem, warm: list[State]) -> Stationary:
         return failed(problem, "closure", unsettled(problem))
     sigma = np.broadcast_to(problem.sigma, (problem.net.N,)).astype(float)
     try:
-        state, terms, steps = _iterate(problem, _guess(problem, sigma, warm))
-    except (Unstable, NotConverged):
-        try:
-            state, terms, steps = _continuation(problem, sigma, warm)
-        except Unstable:
-            return failed(problem, "closure", Status.UNSTABLE)
-        except NotConverged:
-            return failed(problem, "closure", Status.NOT_CONVERGED)
+        state, terms, steps = _reach(problem, sigma, warm)
+        result = _result(problem, state, terms, steps)
+    except (Unstable, np.linalg.LinAlgError):
+        return failed(problem, "closure", Status.UNSTABLE)
+    except NotConverged:
+        return failed(problem, "closure", Status.NOT_CONVERGED)
     warm.append(state)
-    return _result(problem, state, terms, steps)
+    return result
+
+
+def _reach(problem: Problem, sigma: Array, warm: list[State]) -> tuple[State, Terms, int]:
+    """Solve at once, or, where that fails, level by level."""
+    try:
+        return _iterate(problem, _guess(problem, sigma, warm))
+    except (Unstable, NotConverged):
+        return _continuation(problem, sigma, warm)
 
 
 def _guess(problem: Problem, sigma: Array, warm: list[State]) -> State:
