@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.network import Network
-from fpanalysis.results import Status
+from fpanalysis.results import InputError, Status
 from fpanalysis.stationary import Stationary, stationary
 
 Array = NDArray[np.float64]
@@ -25,9 +25,14 @@ def attenuation_bias(activation: str | dict[str, Any] | Activation, a: ArrayLike
     Raises
     ------
     InputError
-        On an unknown activation or negative s.
+        On an unknown activation, negative s, or values that are not numbers or do not broadcast.
     """
-    return get_activation(activation).beta(a, s)
+    f = get_activation(activation)
+    try:
+        a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"a and s must be numbers that broadcast together; found {error}") from None
+    return f.beta(a, s)
 
 
 @dataclass(frozen=True, eq=False)

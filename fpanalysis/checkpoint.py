@@ -47,6 +47,9 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     """
     import torch
 
+    if not isinstance(net, Network):
+        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    _check_path(path)
     values = {name: getattr(net, name) for name in SETTINGS} | {"activation": net.activation.config()}
     config = {name: _plain(name, value) for name, value in values.items()}
     tensors = {name: getattr(net, name) for name in TENSORS}
@@ -70,10 +73,16 @@ def load(path: str | os.PathLike[str]) -> Network:
     return from_checkpoint(read(path), str(path))
 
 
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be a file name; found {path!r}")
+
+
 def read(path: str | os.PathLike[str]) -> Any:
     """What ``torch.load(weights_only=True)`` finds at `path`; refusals as `InputError`."""
     import torch
 
+    _check_path(path)
     file = Path(path)
     try:
         if not file.is_file():

@@ -24,6 +24,10 @@ def test_relu_bias_at_the_kink_and_its_symmetry():
 def test_bad_arguments():
     with pytest.raises(fpa.InputError, match="standard deviation"):
         fpa.attenuation_bias("relu", 0.0, -1.0)
+    with pytest.raises(fpa.InputError, match="numbers that broadcast"):
+        fpa.attenuation_bias("relu", "a", 1.0)
+    with pytest.raises(fpa.InputError, match="numbers that broadcast"):
+        fpa.attenuation_bias("relu", [1.0, 2.0], [1.0, 2.0, 3.0])
     with pytest.raises(fpa.InputError, match="unknown activation"):
         fpa.attenuation_bias("rellu", 0.0, 1.0)
 

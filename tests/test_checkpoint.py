@@ -413,3 +413,12 @@ def test_writers_do_not_meet(tmp_path):
         thread.join()
     assert fpa.load(tmp_path / "net.pt").hash in {net.hash for net in nets}
     assert names(tmp_path) == ["net.pt"]
+
+
+def test_arguments_of_other_types():
+    with pytest.raises(fpa.InputError, match="file name"):
+        fpa.load(None)
+    with pytest.raises(fpa.InputError, match="file name"):
+        fpa.save(network(), None)
+    with pytest.raises(fpa.InputError, match="Network"):
+        fpa.save("network", "x.pt")

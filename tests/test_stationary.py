@@ -59,6 +59,7 @@ def test_start_picks_the_basin():
         ({"u": [1.0]}, "2 input value"),
         ({"u": [[1.0, 2.0]]}, "one constant input"),
         ({"chains": 64}, "chains"),
+        ({"method": "monte-carlo", "chains": "64"}, "whole number"),
         ({"rng": "seed"}, "rng"),
         ({"rng": -1}, "rng"),
     ],

@@ -38,7 +38,7 @@ from fpanalysis.stationary._skewness import correct
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
 ITERATIONS = 80
 DEPTH = 6  #: steps that Anderson acceleration looks back
-SAFETY = 1.5  #: error estimate over the size of the correction: covers 97 % of 102 exact one-neuron chains
+SAFETY = 1.5  #: error estimate over the size of the correction: docs/benchmarks.md says what it covers
 ORDERS = (4, 48)  #: fewest and most terms of Mehler's sum
 
 

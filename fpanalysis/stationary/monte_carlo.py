@@ -120,6 +120,10 @@ def solve(
 
 
 def _check(**settings: Any) -> dict[str, Any]:
+    for name in ("chains", "steps", "burn_in"):
+        value = settings[name]
+        if value is not None and not (isinstance(value, int | np.integer) and not isinstance(value, bool)):
+            raise InputError(f"{name} must be a whole number; found {value!r}")
     chains, precision = settings["chains"], settings["precision"]
     if chains is not None and (chains < 8 or chains % 2):
         raise InputError(f"chains must be an even number >= 8, for antithetic pairs; found {chains}")
