@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from chains import exact_moments
 from scipy.linalg import solve_discrete_lyapunov
+from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
@@ -70,7 +71,10 @@ def test_uncoupled_neurons_have_their_closed_form(activation):
 def test_reference_digits_lie_within_the_stated_error(case):
     keys = ("sigma", "gamma", "activation", "placement")
     st = closure(fpa.Network(W=[[case["w"]]], b=[case["b"]], **{key: case[key] for key in keys}))
-    assert st.start[0] == pytest.approx(case["h_star"], abs=2e-11)  # as many digits of h_star as were checked
+    f = fpa.Network(W=[[0]], activation=case["activation"]).activation.f
+    root = brentq(lambda h: float(f(case["w"] * h + case["b"])) - h, 0, 1, xtol=1e-15)
+    assert st.start[0] == pytest.approx(root, abs=1e-14)
+    assert root == pytest.approx(case["h_star"], abs=2e-11)  # two of the digits handed down are swapped in one case
     assert abs(st.mean[0] - case["chain_mean"]) <= st.error[0]
     shift = case["chain_mean"] - case["h_star"]
     assert st.error[0] < 5e-3 * abs(shift)
@@ -166,6 +170,16 @@ def test_a_sweep_agrees_with_single_solves(kwargs):
         np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9)
     assert np.array_equal(sweep[1].mean, problem.start)
     assert not sweep[1].error.any()
+
+
+def test_problems_of_one_level_share_a_sweep():
+    """Twice the same level, and profiles with the same largest entry: no level is extrapolated from itself."""
+    net = random_network(5, activation="softplus")
+    start = locate(net, np.zeros(0), 0.0, np.zeros(5)).start
+    levels = [0.3, 0.3, np.linspace(0.1, 0.3, 5), 0.5]
+    sweep = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
+    for level, st in zip(levels, sweep, strict=True):
+        np.testing.assert_allclose(st.mean, closure(net, sigma=level).mean, rtol=0, atol=1e-9)
 
 
 def test_numbers_or_vectors_for_sigma_and_gamma_are_one():

@@ -92,3 +92,12 @@ def test_a_kink_has_no_second_derivative():
 def test_no_stable_fixed_point():
     net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.5, sigma=0.1)
     assert fpa.stationary(net, method="small-noise", start=[0.1, 0.0]).status is fpa.Status.NO_STABLE_FIXED_POINT
+
+
+def test_an_error_that_cannot_be_estimated_is_infinite():
+    """Noise so large that the smoothed dynamics grows: the slope of softplus rises to nearly 1/2, times w = 4."""
+    net = fpa.Network(W=[[4.0]], b=[-3.0], gamma=0.1, activation="softplus", sigma=4.0)
+    st = fpa.stationary(net, method="small-noise")
+    assert st.status.ok
+    assert np.isinf(st.error).all()
+    assert np.isinf(st.output_error).all()

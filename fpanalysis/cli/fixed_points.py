@@ -58,7 +58,7 @@ def _print(found: list[FixedPoints]) -> None:
                     str(i),
                     number(float(abs(points.h[i]).max())),
                     " ".join(number(float(z), 4) for z in points.net.output(points.h[i])[:3]),
-                    "yes" if points.stable[i] else f"no, {points.n_unstable[i]}/{points.n_unstable_flow[i]}",
+                    _stability(points, i),
                     number(float(points.relaxation_time[i])),
                     f"{points.residual[i]:.0e}",
                     points.completeness if first else "",
@@ -69,9 +69,17 @@ def _print(found: list[FixedPoints]) -> None:
             rows.append([_input(points.u), "none", *["-"] * 5, points.completeness, "0"])
     columns = ["input", "point", "max |h|", "output", "stable", "tau", "residual", "completeness", "index"]
     table(columns, rows)
-    click.echo("stable: of the step map; no, a/b: unstable dimensions of the map / of the flow. tau: steps.")
+    click.echo("stable: of the step map; no, a/b: unstable dimensions of the map / of the flow; no, kink: one")
+    click.echo("side of a kink repels. tau: steps.")
     click.echo("completeness: consistent = the index sum is 1 and the search ran dry (which is no proof);")
     click.echo("incomplete = the index sum shows that points are missing; unknown = it cannot tell here.")
+
+
+def _stability(points: FixedPoints, i: int) -> str:
+    if points.stable[i]:
+        return "yes"
+    unstable = points.n_unstable[i], points.n_unstable_flow[i]
+    return f"no, {unstable[0]}/{unstable[1]}" if any(unstable) else "no, kink"
 
 
 def _input(u: Any) -> str:

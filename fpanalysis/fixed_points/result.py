@@ -64,7 +64,7 @@ class FixedPoints:
 
     @property
     def n_unstable(self) -> NDArray[np.int_]:
-        """(K,), unstable dimensions of the map: eigenvalues outside the unit circle."""
+        """(K,), unstable dimensions of the map: eigenvalues outside the unit circle (on a kink: of its left side)."""
         return np.sum(np.abs(self.eigenvalues) >= 1, axis=-1)
 
     @property

@@ -115,7 +115,8 @@ def _reach(problem: Problem, sigma: Array, warm: list[State]) -> tuple[State, Te
 def _guess(problem: Problem, sigma: Array, warm: list[State]) -> State:
     """Extrapolated from the levels below (a polynomial in the noise level through up to three of them and the
     fixed point), or the fixed point itself."""
-    past = [state for state in warm[-3:] if np.max(state.sigma) > 0]
+    by_level = {float(np.max(state.sigma)): state for state in warm if np.max(state.sigma) > 0}
+    past = list(by_level.values())[-3:]  # each level once: profiles with the same largest entry share a node
     if not past:
         return State(sigma, problem.start.copy(), np.zeros_like(problem.net.W))
     x, nodes = float(np.max(sigma)), [float(np.max(state.sigma)) for state in past]
@@ -296,13 +297,12 @@ def _result(problem: Problem, state: State, terms: Terms, steps: int) -> Station
     parts = list(zip(correction.m, (correction.skewness, correction.variance), strict=True))
     rates = [G * (net.W @ dm if net.form == "rate" else dm) + df for dm, df in parts]
     outputs = [net.readout(dr) - net.readout(np.zeros(net.N)) for dr in rates]
-    safety = SAFETY * (1 + terms.remainder) if correction.converged else np.inf
     return Stationary(
         mean=state.m + sum(correction.m),
         cov=state.C + correction.C,
-        error=safety * (np.abs(parts[0][0]) + np.abs(parts[1][0])),
+        error=_stated(correction.m, terms, correction.converged),
         output=net.readout(terms.moments.M + sum(rates)),
-        output_error=safety * (np.abs(outputs[0]) + np.abs(outputs[1])),
+        output_error=_stated(outputs, terms, correction.converged),
         status=Status.OK,
         method="closure",
         scope="local",
@@ -317,3 +317,9 @@ def _result(problem: Problem, state: State, terms: Terms, steps: int) -> Station
             "mehler_remainder": terms.remainder,
         },
     )
+
+
+def _stated(parts: Sequence[Array], terms: Terms, converged: bool) -> Array:
+    """The error stated for a correction that is the sum of `parts`; infinite where they are not known."""
+    size = np.sum(np.abs(parts), axis=0)
+    return SAFETY * (1 + terms.remainder) * size if converged else np.full(size.shape, np.inf)

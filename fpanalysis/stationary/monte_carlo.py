@@ -93,12 +93,12 @@ def solve(
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
     results: dict[int, Stationary] = {}
-    noisy = list(range(len(problems)))
-    double = [i for i in noisy if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
-    tau = dict(zip(noisy, _relaxation_times([problems[i] for i in noisy]), strict=True))
+    members = range(len(problems))
+    double = [i for i in members if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
+    tau = dict(enumerate(_relaxation_times(problems)))
 
-    def run(members: list[int], precision: str) -> None:
-        stacks = _stacks(members, problems, tau, chains)
+    def run(chosen: list[int], precision: str) -> None:
+        stacks = _stacks(chosen, problems, tau, chains)
         found = _in_parallel(
             [partial(_run, stack, precision, seed, settings, stamp) for stack in stacks],
             work=max((stack.work for stack in stacks), default=0),
@@ -106,13 +106,13 @@ def solve(
         for stack, part in zip(stacks, found, strict=True):
             results.update(zip(stack.members, part, strict=True))
 
-    run([i for i in noisy if i not in double], "single")
+    run([i for i in members if i not in double], "single")
     if precision is None:
-        double += [i for i in noisy if i not in double and _too_coarse(results[i])]
+        double += [i for i in members if i not in double and _too_coarse(results[i])]
     run(double, "double")
     if steps is None and burn_in is None:
         for _ in range(RETRIES):  # noise made a mode slower than the estimate
-            slow = [i for i in noisy if results[i].status is Status.POORLY_MIXED and 4 * tau[i] <= LONGEST]
+            slow = [i for i in members if results[i].status is Status.POORLY_MIXED and 4 * tau[i] <= LONGEST]
             tau.update({i: 4 * tau[i] for i in slow})
             run([i for i in slow if i not in double], "single")
             run([i for i in slow if i in double], "double")

@@ -58,13 +58,18 @@ def _solve(problem: Problem) -> Stationary:
         cov=C,
         error=error,
         output=net.readout(rates),
-        output_error=np.abs(net.readout_weights) @ rate_error,
+        output_error=_carried(net.readout_weights, rate_error),
         status=Status.OK,
         method="small-noise",
         scope="local",
         start=h,
         provenance=Provenance("small-noise", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
     )
+
+
+def _carried(weights: Array, error: Array) -> Array:
+    """|weights| error, infinite where nothing is known of the error."""
+    return np.abs(weights) @ error if np.isfinite(error).all() else np.full(len(weights), np.inf)
 
 
 def _next_order(problem: Problem, mean: Array, C: Array, s2: Array, beta: Array) -> tuple[Array, Array]:
@@ -80,6 +85,8 @@ def _next_order(problem: Problem, mean: Array, C: Array, s2: Array, beta: Array)
     full = net.activation.moments(a, np.sqrt(s2))
     curved = net.activation.difference(x, a - x) - slope * (a - x)
     grown = np.abs(_smoothed_variance(problem, C, s2, full.G, full.V) - s2)
+    if not np.isfinite(grown).all():
+        return np.full(net.N, np.inf), np.full(net.N, np.inf)
     gap = np.abs(full.beta - beta) + np.abs(curved) + np.abs(net.activation.d2f(a)) * grown / 2
     carried = np.abs(np.linalg.inv(np.eye(net.N) - net.target_jacobian(problem.start, problem.u)))
     error = SAFETY * carried @ (gap if net.form == "rate" else np.abs(net.W) @ gap)
