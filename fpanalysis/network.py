@@ -28,7 +28,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
+from fpanalysis.checks import check_sigma, number_or_vector, of_shape, real_array
 from fpanalysis.results import InputError, one_line
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
@@ -37,7 +39,7 @@ FORMS = ("rate", "current")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Network:
+class Network(System):
     """A noisy recurrent network of N neurons (see the module's docstring for the equations).
 
     Parameters
@@ -106,28 +108,28 @@ class Network:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        W = _real_array("W", self.W)
+        W = real_array("W", self.W)
         if W.ndim != 2 or W.shape[0] != W.shape[1] or not W.size:
             raise InputError(f"W must be square, (N, N); found shape {W.shape}")
         N = len(W)
         checked: dict[str, Any] = {"W": W}
-        checked["b"] = _of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
-        W_in = None if self.W_in is None else _of_shape("W_in", self.W_in, (N, None))
-        W_out = None if self.W_out is None else _of_shape("W_out", self.W_out, (None, N))
+        checked["b"] = of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
+        W_in = None if self.W_in is None else of_shape("W_in", self.W_in, (N, None))
+        W_out = None if self.W_out is None else of_shape("W_out", self.W_out, (None, N))
         n_in = 0 if W_in is None else W_in.shape[1]
         n_out = N if W_out is None else len(W_out)
         checked |= {"W_in": W_in, "W_out": W_out}
-        checked["b_out"] = None if self.b_out is None else _of_shape("b_out", self.b_out, (n_out,))
-        checked["gamma"] = _number_or_vector("gamma", self.gamma, N)
+        checked["b_out"] = None if self.b_out is None else of_shape("b_out", self.b_out, (n_out,))
+        checked["gamma"] = number_or_vector("gamma", self.gamma, N)
         checked["sigma"] = check_sigma(self.sigma, N)
         if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
             raise InputError(f"gamma must lie in (0, 1]; found {_brief(checked['gamma'])}")
         if self.conditions is not None:
-            checked["conditions"] = _of_shape("conditions", self.conditions, (None, n_in))
+            checked["conditions"] = of_shape("conditions", self.conditions, (None, n_in))
         if self.targets is not None:
             if self.conditions is None:
                 raise InputError("targets were given without conditions: give the inputs they belong to")
-            checked["targets"] = _of_shape("targets", self.targets, (len(checked["conditions"]), n_out))
+            checked["targets"] = of_shape("targets", self.targets, (len(checked["conditions"]), n_out))
         if not isinstance(self.placement, str) or self.placement not in PLACEMENTS:
             raise InputError(f"placement must be 'in' or 'out'; found {one_line(repr(self.placement))}")
         if not isinstance(self.form, str) or self.form not in FORMS:
@@ -174,25 +176,22 @@ class Network:
         digest.update(f"{self.form} {self.placement} {self.activation.key}".encode())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def dissipative(self) -> bool:
+        """Whether all trajectories provably enter a ball, so that the indices of the fixed points sum to 1.
+
+        True for bounded activations, and for f with 0 <= f(x) <= max(x, 0) + c (ReLU, softplus) when the
+        spectral radius of the positive part of W is below one, because then f(W h + v) <= W+ h + |v| + c.
+        """
+        if self.activation.bounded:
+            return True
+        if self.activation.name not in ("relu", "softplus") or self.form != "rate":
+            return False
+        return bool(np.abs(np.linalg.eigvals(np.maximum(self.W, 0))).max() < 1)
+
     def with_sigma(self, sigma: ArrayLike) -> Network:
         """The same network with another noise level."""
         return dataclasses.replace(self, sigma=check_sigma(sigma, self.N))
-
-    def check_input(self, u: ArrayLike | None) -> Array:
-        """`u` as a float64 array (..., n_in); None means zero input."""
-        if u is None:
-            return np.zeros(self.n_in)
-        u = _real_array("u", u)
-        if u.ndim == 0 or u.shape[-1] != self.n_in:
-            raise InputError(f"u must have {self.n_in} input value(s) in its last axis; found shape {u.shape}")
-        return u
-
-    def check_state(self, h: ArrayLike, name: str = "h") -> Array:
-        """`h` as a float64 array (..., N); NaN passes, since a diverged state is no wrong input."""
-        h = np.asarray(h, float)
-        if h.ndim == 0 or h.shape[-1] != self.N:
-            raise InputError(f"{name} must have {self.N} value(s), one per neuron, in its last axis; found {h.shape}")
-        return h
 
     def drive(self, u: ArrayLike | None = None) -> Array:
         """The constant part of the pre-activation, W_in u + b: (..., N)."""
@@ -223,17 +222,10 @@ class Network:
     def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
         """One step of the network, batched over leading axes of `h`; `xi` (..., N) is the noise, None for none."""
         h = self.check_state(h)
+        if self.form == "current" or self.placement == "out":
+            return super().step(h, u, xi)
         noise = 0.0 if xi is None else self.sigma * self.check_state(xi, "xi")
-        if self.form == "rate" and self.placement == "in":
-            pulled = self.activation.f(self.preactivation(h, u) + noise)
-        else:
-            pulled = self.target(h, u) + noise
-        return (1 - self.gamma) * h + self.gamma * pulled
-
-    def jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
-        """Jacobian of the noise-free step, (..., N, N): (1 - gamma) I + gamma dF/dh."""
-        gamma = np.broadcast_to(self.gamma, (self.N,))
-        return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
+        return (1 - self.gamma) * h + self.gamma * self.activation.f(self.preactivation(h, u) + noise)
 
     def output(self, h: ArrayLike) -> Array:
         """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""
@@ -250,71 +242,6 @@ class Network:
         rates = self.check_state(rates, "rates")
         z = rates if self.W_out is None else rates @ self.W_out.T
         return z if self.b_out is None else z + self.b_out
-
-
-def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
-    """A noise level as float64: one number, or (N,); finite and >= 0."""
-    value = _number_or_vector("sigma", sigma, N)
-    if np.any(np.asarray(value) < 0):
-        raise InputError(f"sigma must be >= 0: it is a standard deviation; found {np.min(value):g}")
-    return value
-
-
-def check_vector(name: str, value: ArrayLike, N: int) -> Array:
-    """`value` as one finite float64 state (N,)."""
-    return _of_shape(name, value, (N,))
-
-
-def check_levels(value: ArrayLike) -> Array:
-    """Noise levels: finite numbers >= 0, (n_levels,), ascending and each once."""
-    levels = np.atleast_1d(_real_array("sigma", value))
-    if levels.ndim != 1 or not len(levels) or (levels < 0).any():
-        raise InputError(f"sigma must be noise levels, numbers >= 0; found {levels.tolist()}")
-    return np.unique(levels)
-
-
-def check_rng(rng: int | np.random.Generator) -> np.random.Generator:
-    """The Generator that `rng`, a seed >= 0 or a Generator, stands for."""
-    whole = isinstance(rng, int | np.integer) and not isinstance(rng, bool) and rng >= 0
-    if not (whole or isinstance(rng, np.random.Generator)):
-        raise InputError(f"rng must be a seed >= 0 or a numpy Generator; found {rng!r}")
-    return np.random.default_rng(rng)
-
-
-def _real_array(name: str, value: ArrayLike) -> Array:
-    try:
-        if np.ma.is_masked(value):
-            raise TypeError("masked values")
-        raw = np.asarray(value)
-        if raw.dtype.kind not in "biufO" or (raw.dtype.kind == "O" and any(isinstance(x, str) for x in raw.flat)):
-            raise TypeError(f"elements of type {raw.dtype}")
-        array = np.array(raw, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient
-        raise InputError(f"{name} must be an array of real numbers; found {one_line(str(error))}") from None
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))
-        where = "" if array.ndim == 0 else f", first at index {tuple(int(i) for i in bad[0])}"
-        raise InputError(f"{name} must be finite; found {len(bad)} NaN or infinite value(s){where}")
-    array.flags.writeable = False
-    return array
-
-
-def _of_shape(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> Array:
-    array = _real_array(name, value)
-    fits = array.ndim == len(shape) and all(n is None or n == k for n, k in zip(shape, array.shape, strict=True))
-    if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape) + "," * (len(shape) == 1)
-        raise InputError(f"{name} must have shape ({wanted}); found {array.shape}")
-    return array
-
-
-def _number_or_vector(name: str, value: ArrayLike, N: int) -> float | Array:
-    array = _real_array(name, value)
-    if array.ndim == 0:
-        return float(array)
-    if array.shape != (N,):
-        raise InputError(f"{name} must be one number or one per neuron, ({N},); found shape {array.shape}")
-    return array
 
 
 def _brief(value: float | Array) -> str:

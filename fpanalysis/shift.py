@@ -14,8 +14,9 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 import fpanalysis
+from fpanalysis.checks import check_levels
 from fpanalysis.fixed_points import FixedPoints, find_fixed_points
-from fpanalysis.network import Network, check_levels
+from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status, write_atomically
 from fpanalysis.stationary import AUTO, Problem, Stationary, locate, methods, solve
 

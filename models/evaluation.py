@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.network import Network, check_sigma
+from fpanalysis.checks import check_sigma
+from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task, get_task
 

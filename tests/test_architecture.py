@@ -129,7 +129,9 @@ def test_tasks_need_no_models():
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("network", ("activations", "results")),
+        ("network", ("activations", "checks", "results", "system")),
+        ("system", ("checks", "results")),
+        ("checks", ("results",)),
         ("activations", ("_activation", "gaussian", "results")),
         ("_activation", ("gaussian", "results")),
         ("gaussian", ()),

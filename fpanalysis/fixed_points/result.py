@@ -94,7 +94,7 @@ class FixedPoints:
     def completeness(self) -> str:
         """ "consistent": the audit holds and the search ran dry (this does not prove the list complete);
         "incomplete": the audit fails, points are missing; "unknown": the audit does not apply."""
-        if not is_dissipative(self.net):
+        if not self.net.dissipative:
             return "unknown"
         if self.index_sum != 1:
             return "incomplete"
@@ -130,16 +130,3 @@ def _radius(net: Network, slope: Array) -> float:
     gamma = np.broadcast_to(net.gamma, (net.N,))
     DW = slope[:, None] * net.W if net.form == "rate" else net.W * slope
     return float(np.abs(np.linalg.eigvals(np.diag(1 - gamma) + gamma[:, None] * DW)).max())
-
-
-def is_dissipative(net: Network) -> bool:
-    """Whether all trajectories provably enter a ball, so that the index audit applies.
-
-    True for bounded activations, and for f with 0 <= f(x) <= max(x, 0) + c (ReLU, softplus) when the spectral
-    radius of the positive part of W is below one, because then f(W h + v) <= W+ h + |v| + c.
-    """
-    if net.activation.bounded:
-        return True
-    if net.activation.name not in ("relu", "softplus") or net.form != "rate":
-        return False
-    return bool(np.abs(np.linalg.eigvals(np.maximum(net.W, 0))).max() < 1)

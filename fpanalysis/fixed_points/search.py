@@ -6,9 +6,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points.newton import bound, newton
 from fpanalysis.fixed_points.result import FixedPoints
-from fpanalysis.network import Network, check_rng
+from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 
 Array = NDArray[np.float64]
@@ -33,9 +34,7 @@ def find_fixed_points(net: Network, u: ArrayLike | None = None, rng: int | Gener
     """
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
-    u = net.check_input(u)
-    if u.ndim != 1:
-        raise InputError(f"u must be one constant input ({net.n_in},); found shape {u.shape}: call once per condition")
+    u = net.check_condition(u)
     seed = rng if isinstance(rng, int | np.integer) else None
     rng = check_rng(rng)
     count = int(np.clip(2048 // net.N, 8, 64))

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
+from fpanalysis.checks import check_rng, check_sigma, check_vector
 from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
-from fpanalysis.network import Network, check_rng, check_sigma, check_vector
+from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.stationary._result import Problem, Stationary, point_mass
 
@@ -65,9 +66,7 @@ def stationary(
     """
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
-    u = net.check_input(u)
-    if u.ndim != 1:
-        raise InputError(f"u must be one constant input ({net.n_in},); found shape {u.shape}: call once per condition")
+    u = net.check_condition(u)
     sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
     h = np.zeros(net.N) if start is None else check_vector("start", start, net.N)
     return solve([locate(net, u, sigma, h)], method, rng, **settings)[0]

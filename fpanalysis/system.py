@@ -1,0 +1,99 @@
+"""What the analyses need of a recurrent system in discrete time, be it a `Network` or somebody else's cell:
+
+    h' = (1 - gamma) h + gamma F(h, u)        without noise
+
+The fixed points at a constant input u are the zeros of F(h, u) - h, whatever gamma.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis.checks import real_array
+from fpanalysis.results import InputError
+
+Array = NDArray[np.float64]
+
+
+class System(ABC):
+    """A recurrent system of N state variables and n_in inputs; `gamma` and `sigma`: one number or (N,).
+
+    Subclasses give `N`, `n_in`, `n_out`, `hash`, `target`, `target_jacobian` and `output`, and override what
+    else they know better. All take float64 arrays and are batched over the leading axes of `h`.
+    """
+
+    gamma: float | Array
+    sigma: float | Array
+
+    @property
+    @abstractmethod
+    def N(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def n_in(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def n_out(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Hash of everything that enters a computation."""
+
+    @property
+    def dissipative(self) -> bool:
+        """Whether all fixed points provably lie in a ball that F maps into itself, so that their indices sum to 1."""
+        return False
+
+    @abstractmethod
+    def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """F(h, u), where the noise-free step pulls the state: (..., N)."""
+
+    @abstractmethod
+    def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/dh, (..., N, N)."""
+
+    @abstractmethod
+    def output(self, h: ArrayLike) -> Array:
+        """The output at state `h`, (..., n_out)."""
+
+    def check_input(self, u: ArrayLike | None) -> Array:
+        """`u` as a float64 array (..., n_in); None means zero input."""
+        if u is None:
+            return np.zeros(self.n_in)
+        u = real_array("u", u)
+        if u.ndim == 0 or u.shape[-1] != self.n_in:
+            raise InputError(f"u must have {self.n_in} input value(s) in its last axis; found shape {u.shape}")
+        return u
+
+    def check_condition(self, u: ArrayLike | None) -> Array:
+        """`u` as one constant input (n_in,)."""
+        u = self.check_input(u)
+        if u.ndim != 1:
+            raise InputError(
+                f"u must be one constant input ({self.n_in},); found shape {u.shape}: call once per condition"
+            )
+        return u
+
+    def check_state(self, h: ArrayLike, name: str = "h") -> Array:
+        """`h` as a float64 array (..., N); NaN passes, since a diverged state is no wrong input."""
+        h = np.asarray(h, float)
+        if h.ndim == 0 or h.shape[-1] != self.N:
+            raise InputError(f"{name} must have {self.N} value(s), one per neuron, in its last axis; found {h.shape}")
+        return h
+
+    def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
+        """One step, h' = (1 - gamma) h + gamma (F(h, u) + sigma xi); `xi` (..., N) is the noise, None for none."""
+        h = self.check_state(h)
+        noise = 0.0 if xi is None else self.sigma * self.check_state(xi, "xi")
+        return (1 - self.gamma) * h + self.gamma * (self.target(h, u) + noise)
+
+    def jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """Jacobian of the noise-free step, (..., N, N): (1 - gamma) I + gamma dF/dh."""
+        gamma = np.broadcast_to(self.gamma, (self.N,))
+        return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
