@@ -1,15 +1,22 @@
-"""The flip-flop: its batches against a loop, what it refuses, and that a network learns it."""
+"""The flip-flop: its batches against a loop, what it refuses, that networks learn it, and the two in examples/."""
 
 from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import fsolve
 
 import fpanalysis as fpa
 from fpanalysis.models import CTRNN, train
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
+
+NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
+PLACES = np.array(list(product((-1, 0, 1), repeat=3)))  #: 8 corners of a cube, 12 edges, 6 faces, the middle
 
 
 def test_the_targets_are_what_a_loop_over_the_pulses_holds():
@@ -108,3 +115,87 @@ def test_one_bit_is_learned_and_is_three_fixed_points(tmp_path):
     assert sorted(np.sign(net.output(points.h[points.stable])[:, 0])) == [-1, 1]
     fpa.save(net, tmp_path / "net.pt")
     assert fpa.load(tmp_path / "net.pt").info["task_settings"] == task.settings()
+
+
+def tanh_example():
+    """Output of a batch, step and its Jacobian."""
+    net = fpa.load(NETWORKS / "flip_flop_tanh.pt")
+    return lambda inputs: outputs(net, inputs), net.step, lambda h: net.jacobian(h, np.zeros(3))
+
+
+def gru_example():
+    """The same of torch's GRU, in float64."""
+    saved = torch.load(NETWORKS / "flip_flop_gru.pt", weights_only=True)
+    rnn, readout = torch.nn.GRU(3, 64), torch.nn.Linear(64, 3)
+    rnn.load_state_dict(saved["rnn"])
+    readout.load_state_dict(saved["readout"])
+    torch.nn.ModuleList([rnn, readout]).double().requires_grad_(False)  # in place
+
+    def output(inputs):
+        return readout(rnn(torch.from_numpy(inputs).double())[0]).numpy()
+
+    def step(h, u=(0, 0, 0)):
+        return rnn(torch.tensor(u, dtype=torch.float64)[None], torch.as_tensor(h)[None])[1][0]
+
+    def jacobian(h):
+        return torch.autograd.functional.jacobian(step, torch.from_numpy(h)).numpy()
+
+    return output, lambda *hu: step(*hu).numpy(), jacobian
+
+
+@pytest.fixture(scope="module", params=[tanh_example, gru_example])
+def example(request):
+    return request.param()
+
+
+def memory(step, signs):
+    """Where the state comes to rest after opening pulses of these signs."""
+    h = np.zeros(64)
+    for t in range(400):
+        h = step(h, np.array(signs, float) if t < get_task("flip-flop").duration else np.zeros(3))
+    return h
+
+
+def cube(step, jacobian):
+    """Zeros (27, N) of step(h) - h from the means of the memories around each corner, edge, face and the middle."""
+    memories = {tuple(signs): memory(step, signs) for signs in PLACES[PLACES.all(1)]}
+
+    def zero(place):
+        around = [h for signs, h in memories.items() if all(p in (0, s) for p, s in zip(place, signs, strict=True))]
+        start, options = np.mean(around, 0), {"xtol": 1e-14, "full_output": True}  # full_output: no warnings
+        return fsolve(lambda h: step(h) - h, start, fprime=lambda h: jacobian(h) - np.eye(64), **options)[0]
+
+    return np.array([zero(place) for place in PLACES])
+
+
+def test_the_examples_remember(example):
+    inputs, targets, _ = get_task("flip-flop").batch(200, rng=1)
+    z = example[0](inputs)
+    assert right(z, targets) > 0.999
+    assert np.square(z - targets).mean() < 0.01
+
+
+def test_the_examples_have_the_27_fixed_points_of_a_cube(example):
+    """27 different zeros, each unstable in one dimension for every undecided bit, and of index sum +1."""
+    _, step, jacobian = example
+    points = cube(step, jacobian)
+    assert max(np.abs(step(h) - h).max() for h in points) <= 1e-12 * (1 + np.abs(points).max())
+    distance = np.abs(points[:, None] - points).max(-1)
+    assert distance[np.triu_indices(27, 1)].min() > 0.01
+    slopes = [jacobian(h) for h in points]
+    unstable = [(np.abs(np.linalg.eigvals(J)) > 1).sum() for J in slopes]
+    np.testing.assert_array_equal(unstable, (PLACES == 0).sum(1))
+    assert sum(np.linalg.slogdet(np.eye(64) - J)[0] for J in slopes) == 1
+
+
+def test_the_search_finds_no_other_point_of_the_tanh_example():
+    net = fpa.load(NETWORKS / "flip_flop_tanh.pt")
+    points = cube(net.step, lambda h: net.jacobian(h, np.zeros(3)))
+    found = fpa.find_fixed_points(net).h
+    assert len(found) >= 20
+    assert np.abs(found[:, None] - points).max(-1).min(1).max() < 1e-8
+
+
+@pytest.mark.parametrize("name", ["flip_flop_tanh.pt", "flip_flop_gru.pt"])
+def test_the_example_files_are_small(name):
+    assert (NETWORKS / name).stat().st_size < 250_000
