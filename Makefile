@@ -46,6 +46,7 @@ bench: $(VENV)/.installed-test
 
 networks: $(VENV)/.installed
 	$(BIN)/python examples/train_networks.py
+	$(BIN)/python examples/train_flip_flop.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

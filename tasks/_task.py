@@ -79,13 +79,18 @@ class Task:
 
     def batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
         """Inputs (T, B, n_in), targets (T, B, n_out) and mask (T, B); the same `rng` gives the same batch."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be >= 1; found {batch_size}")
+        mask = self._mask(batch_size)
         u, z = self.trials(batch_size, np.random.default_rng(rng))
         inputs, targets = (np.repeat(value[None].astype(np.float32), self.T, axis=0) for value in (u, z))
+        return inputs, targets, mask
+
+    def _mask(self, batch_size: int) -> Array:
+        """1 at the last `counted` steps, (T, B)."""
+        if batch_size < 1:
+            raise InputError(f"batch_size must be >= 1; found {batch_size}")
         mask = np.zeros((self.T, batch_size), np.float32)
         mask[-self.counted :] = 1
-        return inputs, targets, mask
+        return mask
 
     def initialize(self, size: int, rng: int | np.random.Generator) -> dict[str, Array]:
         """The untrained W (N, N), b (N,), W_in (N, n_in), W_out (n_out, N) and b_out (n_out,), N = size."""
@@ -95,6 +100,7 @@ class Task:
         """The state (B, N) that trials with these targets (T, B, n_out) start from: zero."""
         return np.zeros((targets.shape[1], size), np.float32)
 
-    def conditions(self) -> tuple[Array, Array]:
-        """Constant inputs (n_cond, n_in) to analyse a trained network at, and the wanted outputs (n_cond, n_out)."""
+    def conditions(self) -> tuple[Array, Array | None]:
+        """Constant inputs (n_cond, n_in) to analyse a trained network at, and the outputs (n_cond, n_out) wanted
+        there; None where the input alone does not decide them."""
         raise NotImplementedError(f"task {self.name!r} has no conditions")

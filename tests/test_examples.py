@@ -9,7 +9,7 @@ import pytest
 import fpanalysis as fpa
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NETWORKS = sorted((EXAMPLES / "networks").glob("*.pt"))
+NETWORKS = sorted((EXAMPLES / "networks").glob("*-*.pt"))  # task-activation-placement-sigma
 
 
 @pytest.mark.parametrize("script", ["quickstart.py"])

@@ -31,8 +31,8 @@ class Assignment(click.ParamType):
 @click.option("--placement", type=click.Choice(["in", "out"]), default="in", show_default=True,
               help="Noise inside or outside the activation.")  # fmt: skip
 @click.option("--activation", metavar="NAME", help="relu, softplus, tanh, ...  [default: the task's]")
-@click.option("--noise", type=float, help="Training noise sigma, per step.  [default: the task's, 0.5]")
-@click.option("--size", type=int, help="Neurons.  [default: the task's, 64 for function-approximation]")
+@click.option("--noise", type=float, help="Training noise sigma, per step.  [default: the task's]")
+@click.option("--size", type=int, help="Neurons.  [default: the task's]")
 @click.option("--gamma", type=float, help="dt / tau, in (0, 1].  [default: the task's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
 @click.option("--steps", type=int, help="Training steps.  [default: the task's]")
@@ -52,7 +52,7 @@ def command(
     noise: float | None,
     **settings: Any,
 ) -> None:
-    """Train a network on TASK, such as function-approximation or regulator (an unknown one lists them all).
+    """Train a network on TASK, such as function-approximation or flip-flop (an unknown one lists them all).
 
     Ctrl-C keeps what was done in OUTPUT.partial; the same command with --resume goes on from there, to the
     same network as without the interruption.

@@ -32,7 +32,7 @@ def accuracy() -> None:
     4 standard errors do not explain, and the same for the plain closure, without its third-cumulant correction."""
     print("| network | worst gap / shift | beyond 4 SE | plain closure, beyond 4 SE | covered by the stated errors |")
     print("|---|---|---|---|---|")
-    nets = {path.stem: fpa.load(path) for path in sorted(NETWORKS.glob("*.pt"))}
+    nets = {path.stem: fpa.load(path) for path in sorted(NETWORKS.glob("*-*.pt"))}
     for activation in ("tanh", "relu"):
         nets[f"random, current form, {activation}, N = 48, sigma 1.5"] = random_network(
             48, activation, gain=0.9, form="current", sigma=1.5
