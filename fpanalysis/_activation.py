@@ -30,7 +30,18 @@ Array = NDArray[np.float64]
 
 REGISTRY: dict[str, type[Activation]] = {}
 CHUNK = 1 << 21  #: values of f held at once by a quadrature
+EPS = float(np.finfo(float).eps)
+TINY = 1e-300  #: added to every outward rounding: larger than what gradual underflow can lose
 ROUGH = 1e-4  #: change of a quadrature with the step that no f analytic in its strip comes near
+
+
+class Ranges(NamedTuple):
+    """Enclosures over an interval [lo, hi]: f_lo <= f(x) <= f_hi and df_lo <= f'(x) <= df_hi for every x in it."""
+
+    f_lo: Array
+    f_hi: Array
+    df_lo: Array
+    df_hi: Array
 
 
 class Moments(NamedTuple):
@@ -48,15 +59,23 @@ class Activation:
 
     `strip` is the distance of the nearest complex singularity of f from the real axis: the length over which
     f changes (for an entire f such as a Gaussian, its width); an f made of sharper features than 1 must say so.
-    `bounded` says whether |f| is; `smooth` whether f'' exists everywhere.
+    `bounded` says whether |f| is; `smooth` whether f'' exists everywhere. `slope_peak` is the point up to which
+    f' rises and beyond which it falls (-inf: it falls throughout; +inf: it rises); None if that is not known to
+    be so, or f differs from neuron to neuron, and then nothing can be proven about a network of such neurons.
+    `ulps` bounds the rounding error of f and f' as computed, relative to their values and in units of the machine
+    epsilon.
     """
 
     name: ClassVar[str] = ""
     bounded: ClassVar[bool] = False
     smooth: ClassVar[bool] = True
     strip: ClassVar[float] = 1.0
+    slope_peak: ClassVar[float | None] = None
+    ulps: ClassVar[float] = 8.0
 
     def __init_subclass__(cls) -> None:
+        if {"f", "df"} & cls.__dict__.keys() and "slope_peak" not in cls.__dict__:
+            cls.slope_peak = None  # a parent's claim about its own f
         if not cls.__dict__.get("name"):
             return  # an unnamed variant must not take its parent's place
         known = REGISTRY.get(cls.name, cls)
@@ -121,6 +140,51 @@ class Activation:
         terms = zip(t, w * (1 - t), strict=True)
         near = d**2 * sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in terms)
         return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) + self.f(a - d) - 2 * self.f(a))
+
+    @np.errstate(over="ignore", under="ignore")
+    def ranges(self, lo: ArrayLike, hi: ArrayLike) -> Ranges:
+        """Enclosures of f and f' over lo <= x <= hi, elementwise, rounded outwards; infinite ends are allowed.
+
+        f' is taken as Clarke's generalised derivative: at a kink, all slopes between those of its two sides. Its
+        range follows from `slope_peak`; that of f from its ends where f is monotone, else from the mean value
+        theorem.
+
+        Raises
+        ------
+        InputError
+            If `slope_peak` is None.
+        """
+        if self.slope_peak is None:
+            raise InputError(
+                f"activation {self.name!r} has no known slope range: set `slope_peak` if f' rises up to one point "
+                "and falls beyond it"
+            )
+        lo, hi = np.broadcast_arrays(np.asarray(lo, float), np.asarray(hi, float))
+        before, after = np.nextafter(lo, -np.inf), np.nextafter(hi, np.inf)  # a kink at an end has both its slopes
+        df_lo = self._down(np.minimum(self.df(before), self.df(after)))
+        df_hi = self._up(self.df(np.clip(self.slope_peak, before, after)))
+        left, right = self.f(lo), self.f(hi)
+        f_lo, f_hi = self._down(np.minimum(left, right)), self._up(np.maximum(left, right))
+        turns = (df_lo < -TINY) & (df_hi > TINY)
+        if turns.any():
+            width = np.nextafter(hi - lo, np.inf)
+            f_lo = np.where(turns, self._down(f_lo + df_lo * width), f_lo)
+            f_hi = np.where(turns, self._up(f_hi - df_lo * width), f_hi)
+        return Ranges(f_lo, f_hi, df_lo, df_hi)
+
+    def _down(self, value: Array) -> Array:
+        return value - (self.ulps * EPS * np.abs(value) + TINY)
+
+    def _up(self, value: Array) -> Array:
+        return value + (self.ulps * EPS * np.abs(value) + TINY)
+
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        """Where f' = a, before and beyond `slope_peak`, approximately (nothing is proven from it); override
+        where a formula is known."""
+        peak = float(np.clip(self.slope_peak or 0.0, -40.0, 40.0))
+        reach = np.sinh(np.linspace(0, 6, 1000)) * self.strip / 2
+        left, right = peak - reach[::-1], peak + reach
+        return np.interp(a, self.df(left), left), np.interp(-a, -self.df(right), right)
 
     @np.errstate(over="ignore", invalid="ignore")
     def moments(self, a: ArrayLike, s: ArrayLike) -> Moments:

@@ -8,23 +8,25 @@ exact formulas for f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a).
 
 from __future__ import annotations
 
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis._activation import REGISTRY, Activation, Moments
+from fpanalysis._activation import REGISTRY, Activation, Moments, Ranges
 from fpanalysis.results import InputError, one_line
 
 if TYPE_CHECKING:
     import sympy
     import torch
 
-__all__ = ["REGISTRY", "Activation", "Moments", "get_activation"]
+__all__ = ["REGISTRY", "Activation", "Moments", "Ranges", "get_activation"]
 
 Array = NDArray[np.float64]
+
+BELOW_ONE = 1 - 1e-16  #: the largest number whose arctanh is finite
 
 
 def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
@@ -50,6 +52,7 @@ class Linear(Activation):
     """f(x) = x."""
 
     name = "linear"
+    slope_peak = inf
 
     def f(self, x: ArrayLike) -> Array:
         return np.array(x, float)
@@ -86,6 +89,7 @@ class ReLU(Activation):
 
     name = "relu"
     smooth = False
+    slope_peak = inf
 
     def f(self, x: ArrayLike) -> Array:
         return np.maximum(x, 0.0)
@@ -103,6 +107,9 @@ class ReLU(Activation):
 
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         return x.relu()
+
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        return np.zeros(np.shape(a)), np.zeros(np.shape(a))
 
     def _moments(self, a: Array, s: Array) -> Moments:
         from scipy.special import erf, ndtr
@@ -137,6 +144,7 @@ class LeakyReLU(ReLU):
         if isinstance(slope, bool) or not (isinstance(slope, int | float | np.number) and np.isfinite(slope)):
             raise InputError(f"leaky_relu: slope must be one finite number; found {slope!r}")
         self.slope = float(slope)
+        self.slope_peak = inf if slope <= 1 else -inf  # type: ignore[misc]  # convex or concave
 
     def parameters(self) -> dict[str, Any]:
         return {"slope": self.slope}
@@ -147,6 +155,14 @@ class LeakyReLU(ReLU):
 
     def df(self, x: ArrayLike) -> Array:
         return np.where(np.asarray(x) > 0, 1.0, self.slope)
+
+    def ranges(self, lo: ArrayLike, hi: ArrayLike) -> Ranges:
+        big = np.finfo(float).max  # 0 * inf is no slope
+        lo, hi = np.broadcast_arrays(np.clip(lo, -big, big), np.clip(hi, -big, big))
+        _, _, df_lo, df_hi = super().ranges(lo, hi)
+        with np.errstate(over="ignore"):
+            ends = self.f(lo), self.f(hi), self.f(np.clip(0.0, lo, hi))
+            return Ranges(self._down(np.minimum.reduce(ends)), self._up(np.maximum.reduce(ends)), df_lo, df_hi)
 
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         return self.slope * x + (1 - self.slope) * super().sympy(x)
@@ -171,6 +187,7 @@ class Softplus(Activation):
 
     name = "softplus"
     strip = pi
+    slope_peak = inf
 
     def f(self, x: ArrayLike) -> Array:
         return np.logaddexp(0.0, x)
@@ -190,6 +207,10 @@ class Softplus(Activation):
         import torch
 
         return torch.nn.functional.softplus(x, threshold=40)  # torch's own, 20, drops e^-20 = 2e-9
+
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(a / (1 - a)), np.full(np.shape(a), inf)
 
     def difference(self, a: Array, d: Array) -> Array:
         """sgn(d) log(1 + f'(c) (e^|d| - 1)) with c = min(a, a + d), where every term is positive."""
@@ -211,6 +232,7 @@ class Tanh(Activation):
     name = "tanh"
     bounded = True
     strip = pi / 2
+    slope_peak = 0.0
 
     def f(self, x: ArrayLike) -> Array:
         return np.tanh(x)
@@ -228,6 +250,10 @@ class Tanh(Activation):
 
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         return x.tanh()
+
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        x = np.arctanh(np.sqrt(np.clip(1 - a, 0, BELOW_ONE)))
+        return -x, x
 
     def difference(self, a: Array, d: Array) -> Array:
         """sinh(d) / (cosh(a + d) cosh(a))."""
@@ -250,6 +276,7 @@ class Sigmoid(Activation):
     name = "sigmoid"
     bounded = True
     strip = pi
+    slope_peak = 0.0
 
     def f(self, x: ArrayLike) -> Array:
         return _logistic(x)
@@ -269,6 +296,10 @@ class Sigmoid(Activation):
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         return x.sigmoid()
 
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        x = 2 * np.arctanh(np.sqrt(np.clip(1 - 4 * a, 0, BELOW_ONE)))
+        return -x, x
+
     def difference(self, a: Array, d: Array) -> Array:
         return Tanh().difference(a / 2, d / 2) / 2
 
@@ -283,6 +314,8 @@ class Erf(Activation):
 
     name = "erf"
     bounded = True
+    slope_peak = 0.0
+    ulps = 800.0  # the rounding of x^2 enters an exponential, up to x^2 = 745
 
     def f(self, x: ArrayLike) -> Array:
         from scipy.special import erf
@@ -302,6 +335,10 @@ class Erf(Activation):
 
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         return x.erf()
+
+    def slope_inverse(self, a: Array) -> tuple[Array, Array]:
+        x = np.sqrt(-np.log(np.clip(sqrt(pi) / 2 * a, 1e-300, 1.0)))
+        return -x, x
 
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)
