@@ -1,8 +1,9 @@
-"""Systems whose stationary laws are known: exact formulas, or digits verified by independent methods."""
+"""Systems with known answers: stationary laws and fixed points by exact formulas, brute force or verified digits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
@@ -85,3 +86,60 @@ def ring_network(N: int = 64, *, gain: float = 2.0) -> Network:
     """W = 2 gain / N cos(theta_i - theta_j): for large N a ring of fixed points, and the origin."""
     theta = 2 * np.pi * np.arange(N) / N
     return Network(W=2 * gain / N * np.cos(theta[:, None] - theta), activation="tanh")
+
+
+def threshold_linear(edges: np.ndarray, *, eps: float = 0.25, delta: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """W and c = 1 of a combinatorial threshold-linear network (Curto, Geneson & Morrison, Neural Comput. 2019).
+
+    ``edges`` (N, N) is boolean; W_ij = -1 + eps where j excites i less weakly, -1 - delta elsewhere, 0 on the diagonal.
+    """
+    W = np.where(edges, -1 + eps, -1 - delta)
+    np.fill_diagonal(W, 0.0)
+    return W, np.ones(len(W))
+
+
+def digraph_network(N: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A threshold-linear network on a random directed graph, edge probability 1/2."""
+    return threshold_linear(np.random.default_rng(seed).random((N, N)) < 0.5)
+
+
+def clique_network(sizes, *, eps: float = 0.25, delta: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """W, c and all 2^m - 1 fixed points (K, N) of m disjoint cliques: one for every non-empty union of them.
+
+    In a union with total rate T a neuron of a clique of n fires at
+    h = (1 - (1 + delta) T) / (eps - (eps + delta) n), and T = sum n h.
+    """
+    n, of = np.asarray(sizes), np.repeat(np.arange(len(sizes)), sizes)
+    W, c = threshold_linear(of[:, None] == of, eps=eps, delta=delta)
+    per = 1 / (eps - (eps + delta) * n)
+    points = []
+    for union in product((0, 1), repeat=len(n)):
+        if any(union):
+            Q = np.sum(np.array(union) * n * per)
+            points.append((np.array(union) * per / (1 + (1 + delta) * Q))[of])
+    return W, c, np.array(points)
+
+
+def gaussian_relu(N: int, gain: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """W and c: dense Gaussian weights of spectral radius about `gain`, Gaussian drive."""
+    g = np.random.default_rng(seed)
+    return gain * g.standard_normal((N, N)) / np.sqrt(N), g.standard_normal(N)
+
+
+def relu_fixed_points(W: np.ndarray, c: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
+    """(K, N), all h = relu(W h + c) by solving every one of the 2^N activation patterns (N <= 14).
+
+    With a tolerance also those with a neuron on its kink, each once; patterns with a singular I - W_aa are left out.
+    """
+    N = len(c)
+    points = np.empty((0, N))
+    for block in np.array_split(np.arange(2**N), max(1, 2**N // 4096)):
+        on = (block[:, None] >> np.arange(N) & 1).astype(bool)
+        K = np.eye(N) - on[:, :, None] * W
+        K, on = K[abs(np.linalg.det(K)) > 1e-9], on[abs(np.linalg.det(K)) > 1e-9]
+        h = np.linalg.solve(K, (on * c)[..., None])[..., 0]
+        y = h - h @ W.T - c
+        for point in h[(np.where(on, h, y) >= -tolerance).all(1)]:
+            if not tolerance or not (np.abs(points - point).max(1, initial=0) < 1e-8).any():
+                points = np.vstack([points, point])
+    return points
