@@ -189,6 +189,12 @@ class Network(System):
             return False
         return bool(np.abs(np.linalg.eigvals(np.maximum(self.W, 0))).max() < 1)
 
+    @cached_property
+    def svd(self) -> tuple[Array, Array, Array]:
+        """Left singular vectors (N, N), singular values (N,), right singular vectors (N, N) of W = L diag(s) R."""
+        left, values, right = np.linalg.svd(self.W)
+        return left, values, right
+
     def with_sigma(self, sigma: ArrayLike) -> Network:
         """The same network with another noise level."""
         return dataclasses.replace(self, sigma=check_sigma(sigma, self.N))
@@ -226,6 +232,30 @@ class Network(System):
             return super().step(h, u, xi)
         noise = 0.0 if xi is None else self.sigma * self.check_state(xi, "xi")
         return (1 - self.gamma) * h + self.gamma * self.activation.f(self.preactivation(h, u) + noise)
+
+    def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
+        """See `System.variation`; from the range of f' over the pre-activations that the ball reaches."""
+        f = self.activation
+        if f.slope_peak is None:
+            return None
+        rounding = (self.N + self.n_in + 4) * np.finfo(float).eps
+        x, size, w = self.preactivation(h, u), np.abs(self.W), self._input_norm
+        drive = np.abs(self.b) + (0.0 if self.W_in is None else np.abs(self.W_in) @ np.abs(u))
+        blur = rounding * (np.abs(h) @ size.T + drive) if self.form == "rate" else np.zeros_like(h)
+        reach = blur + (r[:, None] * w if self.form == "rate" else r[:, None]) * (1 + rounding)
+        near, wide = f.ranges(x - blur, x + blur), f.ranges(x - reach, x + reach)
+        slope = f.df(x)
+        change = np.maximum(wide.df_hi - slope, slope - wide.df_lo) + rounding * np.abs(slope)
+        if self.form == "rate":
+            value = f.f(x)
+            return np.maximum(near.f_hi - value, value - near.f_lo), change * w * (1 + rounding)
+        values = np.maximum(near.f_hi - near.f_lo, rounding * np.maximum(np.abs(near.f_lo), np.abs(near.f_hi)))
+        return values @ size.T + rounding * (np.abs(f.f(x)) @ size.T + drive), (change @ size.T) * (1 + rounding)
+
+    @cached_property
+    def _input_norm(self) -> Array:
+        """(N,), sum_j |W_ij|."""
+        return np.abs(self.W).sum(axis=1)
 
     def output(self, h: ArrayLike) -> Array:
         """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""

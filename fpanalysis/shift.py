@@ -194,7 +194,7 @@ def shift(
     methods = _checked_methods(methods)
     settings = _checked_settings(settings, methods)
     profile = net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.max(net.sigma) > 0 else 1.0
-    found = [find_fixed_points(net, u_c, rng=0) for u_c in inputs]
+    found = [find_fixed_points(net, u_c, rng=0, prove=False) for u_c in inputs]
     starts = [_starts(net, points) for points in found]
     problems = {
         (k, c, j): Problem(net, inputs[c], level * profile, start.start, start.stable)

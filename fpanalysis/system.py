@@ -97,3 +97,11 @@ class System(ABC):
         """Jacobian of the noise-free step, (..., N, N): (1 - gamma) I + gamma dF/dh."""
         gamma = np.broadcast_to(self.gamma, (self.N,))
         return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
+
+    def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
+        """How far F and its Jacobian can be from what is computed at `h` (K, N): None where that is not known.
+
+        Returns e (K, N), a bound on the rounding error of F(h), and v (K, N), bounds on the row sums of
+        |dF/dh(h') - target_jacobian(h)| over all h' with max|h' - h| <= r, `r` (K,).
+        """
+        return None

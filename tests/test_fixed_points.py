@@ -35,7 +35,8 @@ def test_a_bistable_neuron_has_three():
     assert fps.stable[order].tolist() == [True, False, True]
     assert fps.n_unstable[order].tolist() == fps.n_unstable_flow[order].tolist() == [0, 1, 0]
     assert fps.index_sum == 1
-    assert fps.completeness == "consistent"
+    assert fps.completeness == "proven"
+    assert fpa.find_fixed_points(net, prove=False).completeness == "consistent"
 
 
 def test_orthogonal_patterns_of_a_relu_winner_take_all():
@@ -108,7 +109,10 @@ def test_nothing_to_find_is_a_status():
     fps = fpa.find_fixed_points(fpa.Network(W=[[1.0]], b=[1.0]))
     assert len(fps) == 0
     assert fps.status is fpa.Status.NO_STABLE_FIXED_POINT
-    assert fps.completeness == "unknown"
+    assert fps.completeness == "proven"
+    assert fps.box is not None
+    assert fps.box[1] == 1e6  # h = h + 1 has no solution, but what is not bounded is searched in a box
+    assert fpa.find_fixed_points(fps.net, prove=False).completeness == "unknown"
     assert fps.eigenvalues.shape == (0, 1)
 
 

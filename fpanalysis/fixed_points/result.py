@@ -10,8 +10,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.fixed_points.certificate import Certificates, certify
+from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
@@ -27,15 +30,19 @@ class FixedPoints:
     ----------
     h : (K, N), the fixed points.
     residual : (K,), max|F(h) - h| <= 1e-12 (1 + max|h|).
-    status : OK, or NO_STABLE_FIXED_POINT.
+    index : (K,), sign det(I - dF/dh); 0 where that is singular to what Newton's iteration can resolve.
     dry : whether the last rounds of the search found nothing new.
+    proof : what an exhaustive search established, if one was made.
+    status : OK, or NO_STABLE_FIXED_POINT.
     """
 
-    net: Network
+    net: System
     u: Array
     h: Array
     residual: Array
+    index: NDArray[np.int_]
     dry: bool
+    proof: Proof | None
     status: Status
     provenance: Provenance
 
@@ -44,23 +51,34 @@ class FixedPoints:
 
     def __repr__(self) -> str:
         return (
-            f"FixedPoints({len(self)} found, {int(self.stable.sum())} stable, index sum {self.index_sum}, "
-            f"completeness {self.completeness!r}; {self.status})"
+            f"FixedPoints({len(self)} found, {int(self.stable.sum())} stable, {int(self.certified.sum())} certified, "
+            f"index sum {self.index_sum}, completeness {self.completeness!r}; {self.status})"
         )
+
+    @cached_property
+    def _pull(self) -> NDArray[np.complex128]:
+        """(K, N), eigenvalues mu of dF/dh; with one gamma for all neurons those of step and flow follow."""
+        return np.linalg.eigvals(self.net.target_jacobian(self.h, self.u)).astype(complex)
 
     @cached_property
     def eigenvalues(self) -> NDArray[np.complex128]:
         """(K, N), of the step's Jacobian (1 - gamma) I + gamma dF/dh, largest modulus first."""
-        values = np.linalg.eigvals(self.net.jacobian(self.h, self.u)).astype(complex)
-        return np.take_along_axis(values, np.argsort(-np.abs(values), axis=-1), axis=-1)
+        if np.ndim(self.net.gamma) == 0:
+            values = 1 - self.net.gamma + self.net.gamma * self._pull
+        else:
+            values = np.linalg.eigvals(self.net.jacobian(self.h, self.u)).astype(complex)
+        return np.take_along_axis(values, np.argsort(-np.abs(values), axis=-1, kind="stable"), axis=-1)
 
     @cached_property
     def flow_eigenvalues(self) -> NDArray[np.complex128]:
         """(K, N), of the gamma -> 0 flow dh/dt = gamma/<gamma> (F(h) - h), time in units of the mean tau."""
-        rate = np.broadcast_to(self.net.gamma, (self.net.N,)) / np.mean(self.net.gamma)
-        slope = self.net.target_jacobian(self.h, self.u) - np.eye(self.net.N)
-        values = np.linalg.eigvals(rate[:, None] * slope).astype(complex)
-        return np.take_along_axis(values, np.argsort(-values.real, axis=-1), axis=-1)
+        if np.ndim(self.net.gamma) == 0:
+            values = self._pull - 1
+        else:
+            rate = np.broadcast_to(self.net.gamma, (self.net.N,)) / np.mean(self.net.gamma)
+            slope = self.net.target_jacobian(self.h, self.u) - np.eye(self.net.N)
+            values = np.linalg.eigvals(rate[:, None] * slope).astype(complex)
+        return np.take_along_axis(values, np.argsort(-values.real, axis=-1, kind="stable"), axis=-1)
 
     @property
     def n_unstable(self) -> NDArray[np.int_]:
@@ -78,41 +96,94 @@ class FixedPoints:
         return np.array([is_stable(self.net, h, self.u) for h in self.h], bool)
 
     @property
+    def time_constants(self) -> Array:
+        """(K, N), -1 / log|eigenvalue| in steps, slowest first: positive where the mode decays, negative where it
+        grows, infinite on the unit circle."""
+        with np.errstate(divide="ignore"):
+            return -1 / np.log(np.abs(self.eigenvalues))
+
+    @property
     def relaxation_time(self) -> Array:
         """(K,), -1 / log(spectral radius) in steps; infinite where not stable."""
         radius = np.abs(self.eigenvalues).max(axis=-1, initial=0.0)
         with np.errstate(divide="ignore"):
             return np.where(radius < 1, -1 / np.log(np.minimum(radius, 1)), np.inf)
 
+    def unstable_directions(self, k: int) -> Array:
+        """(n_unstable[k], N), orthonormal directions in which the map leaves point `k`, the fastest first."""
+        values, vectors = np.linalg.eig(self.net.jacobian(self.h[k], self.u))
+        columns: list[Array] = []
+        for i in np.argsort(-np.abs(values), kind="stable"):
+            if np.abs(values[i]) >= 1 and values[i].imag >= 0:  # one of each complex pair, which spans a plane
+                columns += [vectors[:, i].real, vectors[:, i].imag][: 2 if values[i].imag > 0 else 1]
+        if not columns:
+            return np.empty((0, self.net.N))
+        return np.asarray(np.linalg.qr(np.stack(columns, axis=1))[0].T, np.float64)
+
     @cached_property
+    def certificates(self) -> Certificates:
+        """Existence and uniqueness near each point: see :mod:`fpanalysis.fixed_points.certificate`."""
+        return certify(self.net, self.h, self.u)
+
+    @property
+    def certified(self) -> NDArray[np.bool_]:
+        """(K,), whether a fixed point is proven to exist near `h`, and to be the only one within `radius`."""
+        return self.certificates.certified
+
+    @property
+    def radius(self) -> Array:
+        """(K,), of the ball max|h' - h| <= radius proven to hold exactly one fixed point; NaN if not certified."""
+        return self.certificates.radius
+
+    @property
+    def error(self) -> Array:
+        """(K,), distance max|h* - h| within which that fixed point is proven to lie; NaN if not certified."""
+        return self.certificates.error
+
+    @property
+    def singular(self) -> NDArray[np.bool_]:
+        """(K,), where I - dF/dh is singular to what Newton's iteration can resolve (relative 1e-5): points of a line
+        attractor, at a bifurcation, or very slow."""
+        return self.index == 0
+
+    @property
     def index_sum(self) -> int:
         """Sum of sign det(I - dF/dh). Over all fixed points of a bounded network, none singular, it is +1."""
-        signs = np.linalg.slogdet(np.eye(self.net.N) - self.net.target_jacobian(self.h, self.u))[0]
-        return round(float(np.sum(signs)))
+        return int(self.index.sum())
+
+    @property
+    def box(self) -> Array | None:
+        """(2, N), lower and upper corner of the region in which the list is proven complete; else None."""
+        return self.proof.box if self.proof is not None and self.proof.complete else None
 
     @property
     def completeness(self) -> str:
-        """ "consistent": the audit holds and the search ran dry (this does not prove the list complete);
-        "incomplete": the audit fails, points are missing; "unknown": the audit does not apply."""
-        if not self.net.dissipative:
+        """ "proven": an exhaustive search decided every part of `box`; "consistent": the audit holds and the search
+        ran dry (which proves nothing); "incomplete": the audit fails, points are missing; "unknown": the audit does
+        not apply (an unbounded network, a singular point), or the search stopped before it ran dry."""
+        if self.box is not None:
+            return "proven"
+        if not self.net.dissipative or self.singular.any():
             return "unknown"
         if self.index_sum != 1:
             return "incomplete"
         return "consistent" if self.dry else "unknown"
 
 
-def is_stable(net: Network, h: Array, u: Array) -> bool:
+def is_stable(net: System, h: Array, u: Array) -> bool:
     """Whether the step map is stable at the fixed point `h` (N,).
 
     Where a neuron sits exactly on a kink of f the Jacobian differs from side to side, and a state that one side
     attracts another may repel: every combination of sides must be stable (of more than `KINKS` such neurons, all
     on one side, all on the other, and each alone on the other).
     """
+    if not isinstance(net, Network) or net.activation.smooth:
+        return _spectral_radius(net.jacobian(h, u)) < 1
     x = net.preactivation(h, u)
     left, right = net.activation.df(x - KINK), net.activation.df(x + KINK)
-    kinked = np.flatnonzero(left != right) if not net.activation.smooth else np.empty(0, int)
+    kinked = np.flatnonzero(left != right)
     slope = net.activation.df(x)
-    return all(_radius(net, np.where(side, right, slope)) < 1 for side in _sides(net.N, kinked))
+    return all(_spectral_radius(_jacobian(net, np.where(side, right, slope))) < 1 for side in _sides(net.N, kinked))
 
 
 def _sides(N: int, kinked: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:
@@ -125,8 +196,12 @@ def _sides(N: int, kinked: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:
         yield side
 
 
-def _radius(net: Network, slope: Array) -> float:
-    """Spectral radius of the step's Jacobian with slopes D: (1 - gamma) I + gamma D W, or gamma W D."""
+def _jacobian(net: Network, slope: Array) -> Array:
+    """The step's Jacobian with slopes D: (1 - gamma) I + gamma D W, or gamma W D."""
     gamma = np.broadcast_to(net.gamma, (net.N,))
     DW = slope[:, None] * net.W if net.form == "rate" else net.W * slope
-    return float(np.abs(np.linalg.eigvals(np.diag(1 - gamma) + gamma[:, None] * DW)).max())
+    return np.diag(1 - gamma) + gamma[:, None] * DW
+
+
+def _spectral_radius(J: Array) -> float:
+    return float(np.abs(np.linalg.eigvals(J)).max())

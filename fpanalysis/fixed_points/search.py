@@ -2,151 +2,120 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from fpanalysis.checks import check_rng
-from fpanalysis.fixed_points.newton import bound, newton
-from fpanalysis.fixed_points.result import FixedPoints
+from fpanalysis.fixed_points import seeds
+from fpanalysis.fixed_points.equation import smallest
+from fpanalysis.fixed_points.newton import bound, newton, roam
+from fpanalysis.fixed_points.points import Points
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
-ROUNDS = 12
-DRY_ROUNDS = 2
+ROUNDS = 80
+WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and seeds of a round at least and at most
+KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
-ESCAPED = 1e6
+ROUGH, NEAR = 1e4, 1e-6  #: Newton first stops at this multiple of the tolerance, where zeros this near are one
+CLOSE = 0.25  #: share of the distance between two known points within which a start leads to one of them
+HERE = 0.02  #: the same, of an iterate on its way
 
 
-def find_fixed_points(net: Network, u: ArrayLike | None = None, rng: int | Generator = 0) -> FixedPoints:
-    """Fixed points of F(h) = h at the constant input `u` (n_in,); None means zero input.
+class Search:
+    """The fixed points of `net` at the input `u`: `points`, the zeros found so far; `dry`, whether the last rounds,
+    one of each kind, found nothing new; `rounds` and `starts`, the work done."""
 
-    Seeds are the ends and waypoints of noise-free and noisy trajectories, random combinations of the
-    leading left singular vectors of W passed through f, and midpoints and extrapolations of points already
-    found. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
+    def __init__(self, net: System, u: Array, rng: Generator) -> None:
+        self.net, self.u, self.rng = net, u, rng
+        self.equation = smallest(net, u)
+        self.points = Points(self.equation, net.N)
+        self.count = int(np.clip(WORK / self.equation.dim**1.5, FEWEST, MOST))
+        self.dry, self.rounds, self.starts = False, 0, 0
+        self._waiting: dict[str, tuple[int, NDArray[np.intp]]] = {}
 
-    Raises
-    ------
-    InputError
-        If `u` is not one constant input of the right length.
-    """
-    if not isinstance(net, Network):
-        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
-    u = net.check_condition(u)
-    seed = rng if isinstance(rng, int | np.integer) else None
-    rng = check_rng(rng)
-    count = int(np.clip(2048 // net.N, 8, 64))
-    found, dry = np.empty((0, net.N)), 0
-    for k in range(ROUNDS):
-        seeds = _trajectory_seeds(net, u, rng, count) if k == 0 else _seeds(net, u, rng, count, found)
-        h, residual = newton(net, seeds, u)
-        before = len(found)
-        found = _merge(found, h[residual <= bound(h)])
-        dry = dry + 1 if len(found) == before else 0
-        if dry == DRY_ROUNDS:
-            break
-    found = found[np.argsort(np.linalg.norm(found, axis=1), kind="stable")]
-    residual = np.abs(net.target(found, u) - found).max(axis=-1, initial=0.0)
-    provenance = Provenance("newton", net.hash, {"rounds": k + 1, "seeds": count, "u": u.tolist()}, _int(seed))
-    points = FixedPoints(net, u, found, residual, dry == DRY_ROUNDS, Status.OK, provenance)
-    if points.stable.any():
-        return points
-    return FixedPoints(net, u, found, residual, points.dry, Status.NO_STABLE_FIXED_POINT, provenance)
+    def run(self) -> None:
+        """Rounds until a whole cycle of kinds is dry and the audit, where it applies, misses nothing."""
+        fruitless = 0
+        for starts in self._rounds():
+            fruitless = 0 if self.add(starts) else fruitless + 1
+            self.dry = fruitless >= self._cycle
+            if (self.dry and not self.missing) or self.rounds >= ROUNDS:
+                break
 
+    @property
+    def missing(self) -> bool:
+        """Whether the audit shows that points are missing."""
+        index = self.points.index
+        return self.net.dissipative and bool(np.all(index)) and int(index.sum()) != 1
 
-def settle(net: Network, h: ArrayLike, u: ArrayLike | None = None, steps: int = 20_000) -> tuple[Array, Array]:
-    """Follow the noise-free dynamics from `h` (K, N) to where it comes to rest.
+    def add(self, starts: Array) -> int:
+        """One round: Newton from `starts` (K, N); the number of points that are new."""
+        self.rounds, self.starts = self.rounds + 1, self.starts + len(starts)
+        z = self.equation.coordinates(seeds.finite(starts))
+        h = self.equation.state(roam(self.equation, z, ROUGH, self.points.arriving(HERE)))
+        return self.include(self.points.unknown(h, NEAR))
 
-    Returns the states reached (K, N), polished by Newton where they rest, and whether each rests (K,):
-    False for a trajectory that still moves after `steps` (a limit cycle, chaos) or escapes.
-    """
-    u = net.check_input(u)
-    h = np.array(h, float)
-    u = np.broadcast_to(u, (len(h), net.n_in))
-    drive = np.broadcast_to(net.drive(u), h.shape)
-    rests = np.zeros(len(h), bool)
-    active = np.arange(len(h))
-    for _ in range(0, steps, 100):
-        h[active] = _run(net, h[active], drive[active], 100)
-        gap = np.abs(net.target(h[active], u[active]) - h[active]).max(axis=-1)
-        close = gap <= 1e-6 * (1 + np.abs(h[active]).max(axis=-1))
-        trial, residual = newton(net, h[active[close]], u[active[close]])
-        near = np.abs(trial - h[active[close]]).max(axis=-1, initial=0.0) <= 1e-3 * (1 + np.abs(trial).max(axis=-1))
-        good = active[close][(residual <= bound(trial)) & near]
-        h[good] = trial[(residual <= bound(trial)) & near]
-        rests[good] = True
-        gone = np.abs(h[active]).max(axis=-1) > ESCAPED
-        active = active[~np.isin(active, good) & ~gone]
-        if not len(active):
-            break
-    return h, rests
+    def include(self, h: Array) -> int:
+        """Add the zeros that Newton reaches from `h` (K, N), close by; the number of those that are new."""
+        h, residual = newton(self.net, h, self.u)
+        h = self.points.unknown(h[residual <= bound(h)], SAME)
+        return self.points.add(h, self._on_a_kink(h))
 
+    def _on_a_kink(self, h: Array) -> NDArray[np.bool_]:
+        """Whether f has no derivative at some neuron's pre-activation, so that dF/dh has none."""
+        net = self.net
+        if not isinstance(net, Network) or net.activation.smooth:
+            return np.zeros(len(h), bool)
+        x = net.preactivation(h, self.u)
+        near = KINK * (1 + np.abs(x).max(axis=1, keepdims=True, initial=0.0))
+        return np.asarray((net.activation.df(x - near) != net.activation.df(x + near)).any(axis=1))
 
-def _run(net: Network, h: Array, drive: Array, steps: int, rng: Generator | None = None) -> Array:
-    """`steps` steps of the network from `h` at the constant `drive`, noise-free unless `rng` is given."""
-    f, W, gamma = net.activation.f, net.W.T, net.gamma
-    for _ in range(steps):
-        noise = 0.0 if rng is None else net.sigma * rng.standard_normal(h.shape)
-        if net.form == "current":
-            pulled = f(h) @ W + drive + noise
-        elif net.placement == "in":
-            pulled = f(h @ W + drive + noise)
-        else:
-            pulled = f(h @ W + drive) + noise
-        h = h + gamma * (pulled - h)
-        if np.abs(h).max(initial=0.0) > ESCAPED:
-            break
-    return h
+    @property
+    def _relu(self) -> bool:
+        return isinstance(self.net, Network) and self.net.activation.name == "relu" and self.net.form == "rate"
 
+    @property
+    def _cycle(self) -> int:
+        return 5 if self._relu else 4
 
-def _trajectory_seeds(net: Network, u: Array, rng: Generator, count: int) -> Array:
-    """Ends and waypoints of noise-free trajectories, from 0 and from random states, and of noisy ones."""
-    drive = net.drive(u)
-    h = np.vstack([np.zeros(net.N), _random_states(net, u, rng, count // 4)])
-    length = int(np.ceil(5 / np.mean(net.gamma)))
-    waypoints = [_run(net, h, drive, length)]
-    waypoints.append(_run(net, waypoints[0], drive, 5 * length))
-    noisy = net if np.any(np.asarray(net.sigma) > 0) else net.with_sigma(0.5)
-    waypoints.append(_run(noisy, h, drive, 2 * length, rng))
-    return _finite(np.vstack([np.zeros(net.N), *waypoints]))
+    def _rounds(self) -> Iterator[Array]:
+        """The starts of round after round, one kind after the other."""
+        net, u, rng = self.net, self.u, self.rng
+        yield seeds.trajectories(net, u, rng, min(self.count, 24))
+        while True:
+            yield self._midpoints()
+            yield seeds.random_states(net, u, rng, self.count)
+            yield self._mixtures()
+            if self._relu:
+                yield self._patterns()
+            yield seeds.random_states(net, u, rng, self.count, net.N)
 
+    def _midpoints(self) -> Array:
+        pairs = self._pairs("midpoints", max(self.count, 2 * len(self.points)))
+        return self.points.promising(seeds.midpoints(self.points.h, pairs), CLOSE)
 
-def _random_states(net: Network, u: Array, rng: Generator, count: int) -> Array:
-    """F at random combinations of W's leading left singular vectors, at random scales."""
-    left, values, _ = np.linalg.svd(net.W)
-    rank = min(net.N, 8)
-    scale = np.exp(rng.uniform(-2, 2, (count, 1))) * max(1.0, float(values[0])) * np.sqrt(net.N)
-    weights = rng.standard_normal((count, rank)) * values[:rank] / max(float(values[0]), 1e-300)
-    x = scale * weights @ left[:, :rank].T / np.sqrt(rank) + net.drive(u)
-    return net.activation.f(x) if net.form == "rate" else x
+    def _mixtures(self) -> Array:
+        h = self.points.h
+        if not len(h):
+            return h
+        count = max(self.count, len(h)) // 2
+        parts = [seeds.scattered(h, self.rng, count), seeds.mixtures(h, self.rng, count)]
+        return self.points.promising(np.vstack(parts), CLOSE)
 
+    def _patterns(self) -> Array:
+        assert isinstance(self.net, Network)
+        pairs = self._pairs("patterns", max(self.count // 4, len(self.points)))
+        return seeds.patterns(self.net, self.u, self.points.h, pairs, self.rng)
 
-def _seeds(net: Network, u: Array, rng: Generator, count: int, found: Array) -> Array:
-    seeds = [_random_states(net, u, rng, count // 2)]
-    if len(found) > 1:
-        i, j = rng.integers(len(found), size=(2, count // 2))
-        t = rng.choice([0.5, 1.5, -0.5, 2.0], size=(count // 2, 1))
-        seeds.append((1 - t) * found[i] + t * found[j])
-    elif len(found):
-        spread = 1 + np.abs(found).max()
-        seeds.append(found + spread * rng.standard_normal((count // 4, net.N)) / np.sqrt(net.N))
-    return _finite(np.vstack(seeds))
-
-
-def _finite(h: Array) -> Array:
-    return h[np.isfinite(h).all(axis=1) & (np.abs(h).max(axis=1) <= ESCAPED)]
-
-
-def _merge(found: Array, new: Array) -> Array:
-    """`found` with those of `new` that are not there yet."""
-    for h in new:
-        distance = np.abs(found - h).max(axis=1, initial=0.0)
-        if not (distance <= SAME * (1 + np.abs(h).max())).any():
-            found = np.vstack([found, h])
-    return found
-
-
-def _int(seed: int | np.integer | None) -> int | None:
-    return None if seed is None else int(seed)
+    def _pairs(self, kind: str, most: int) -> NDArray[np.intp]:
+        """Up to `most` pairs of points that this kind of round has not had yet, at random."""
+        known, waiting = self._waiting.get(kind, (0, np.empty((0, 2), int)))
+        fresh = [np.column_stack([np.full(i, i), np.arange(i)]) for i in range(known, len(self.points))]
+        pairs = self.rng.permutation(np.vstack([waiting, *fresh]))
+        self._waiting[kind] = len(self.points), pairs[most:]
+        return pairs[:most]

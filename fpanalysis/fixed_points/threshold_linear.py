@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.blas import dger
 from scipy.linalg.lapack import dpotrf
 
+from fpanalysis.checks import check_vector
 from fpanalysis.fixed_points._complementarity import (
     ACTIVE,
     NONE,
@@ -42,7 +43,6 @@ from fpanalysis.fixed_points._complementarity import (
 )
 from fpanalysis.fixed_points._simplex import STUCK, ZERO, Dictionaries, reoptimise
 from fpanalysis.fixed_points.proof import Proof
-from fpanalysis.network import check_vector
 from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
