@@ -5,7 +5,9 @@ import pytest
 from problems import clique_network, digraph_network, gaussian_relu, relu_fixed_points
 
 import fpanalysis as fpa
+from fpanalysis.fixed_points import threshold_linear
 from fpanalysis.fixed_points._complementarity import NONE, OPEN, POINT, decide, inverse, lipschitz
+from fpanalysis.fixed_points._simplex import reoptimise
 from fpanalysis.fixed_points.threshold_linear import HAIR, HAIRS, _Search, enumerate_patterns
 
 
@@ -178,6 +180,23 @@ def test_no_multipliers_refute_a_true_point():
     falls = _Search(np.eye(1), np.array([-1e-7]), np.ones(1))  # active: h = -1e-7, less than any hair
     assert falls._refuted(np.ones((1, 1)), np.array([[1]], np.int8)).all()
     assert not falls._refuted(np.ones((1, 1)), np.array([[0]], np.int8)).any()
+
+
+def test_wrong_linear_programs_cost_time_but_no_points(monkeypatch):
+    """Whatever the simplex claims, nodes are closed on verified grounds: here it calls each infeasible, by some row."""
+    g = np.random.default_rng(0)
+
+    def claims(D, fixed, tolerance, pivots):
+        reoptimise(D, fixed, tolerance, int(g.integers(1, 4)))
+        return g.integers(0, fixed.shape[1] // 2, len(D))
+
+    networks = [gaussian_relu(9, 1.5, 2), digraph_network(9, 2), clique_network([3, 3, 3])[:2]]
+    honest = sum(enumerate_patterns(W, c).nodes for W, c in networks)
+    monkeypatch.setattr(threshold_linear, "reoptimise", claims)
+    proofs = [enumerate_patterns(W, c) for W, c in networks]
+    for proof, (W, c) in zip(proofs, networks, strict=True):
+        assert_complete(proof, relu_fixed_points(W, c))
+    assert sum(proof.nodes for proof in proofs) > honest
 
 
 def test_decide_at_a_complete_pattern():

@@ -25,6 +25,14 @@ ZERO = 1e-10  #: a smaller coefficient is no pivot
 FEASIBLE, STUCK = -1, -2  #: verdicts of `reoptimise` that are no row: solved; out of pivots
 
 
+def add_outer(T: Array, x: Array, y: Array) -> None:
+    """T += x y^T in place, T (n, m) contiguous, in blocks of rows so small that BLAS does not start threads on them
+    (at n = 128 and two busy cores, threads made it 50 times slower)."""
+    step = max(1, 8000 // T.shape[1])
+    for k in range(0, len(T), step):
+        dger(1.0, y, x[k : k + step], a=T[k : k + step].T, overwrite_a=1)
+
+
 @dataclass
 class Dictionaries:
     """B dictionaries: coefficients (B, N + 1, N + 1), and which variables (0 .. 2N - 1) are basic and nonbasic."""
@@ -70,7 +78,7 @@ class Dictionaries:
         new[k, column] = 1 / col[k, row]
         T[node, :, column] = 0.0
         for i, b in enumerate(node.tolist()):
-            dger(1.0, new[i], col[i], a=T[b].T, overwrite_a=1)  # T[b] += outer(col, new), in place
+            add_outer(T[b], col[i], new[i])
         T[node, row] = new
         self.basic[node, row], self.nonbasic[node, column] = self.nonbasic[node, column], self.basic[node, row]
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.linalg import LinAlgError
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg.blas import dger
 from scipy.linalg.lapack import dpotrf
 
 from fpanalysis.checks import check_vector
@@ -41,7 +40,7 @@ from fpanalysis.fixed_points._complementarity import (
     rounding,
     schur,
 )
-from fpanalysis.fixed_points._simplex import STUCK, ZERO, Dictionaries, reoptimise
+from fpanalysis.fixed_points._simplex import STUCK, ZERO, Dictionaries, add_outer, reoptimise
 from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.results import InputError
 
@@ -55,6 +54,7 @@ HAIRS = np.exp(4.0)  #: the factor between the smallest and the largest such thr
 LIFT = 1e-7  #: an active neuron's least rate in the linear programs, which only propose
 INFEASIBLE = 1e-10  #: their tolerance
 FAR = 1e6  #: the box of a network without a proven bound, in units of max|c|
+MEMORY = 10_000_000  #: half the numbers that open nodes may hold
 SAME = 1e-6  #: undecided points closer than this, in units of max|c|, are reported once
 
 
@@ -136,7 +136,7 @@ class _Nodes:
         self.D.lift(node, neuron, LIFT)
         for b, i in zip(node.tolist(), neuron.tolist(), strict=True):
             if abs(self.C[b, i, i]) > 1e-6:
-                dger(-1.0 / self.C[b, i, i], self.C[b, i].copy(), self.C[b, :, i].copy(), a=self.C[b].T, overwrite_a=1)
+                add_outer(self.C[b], self.C[b, :, i] / -self.C[b, i, i], self.C[b, i].copy())
             else:
                 self.C[b] = _schur(M, self.state[b])
 
@@ -172,7 +172,7 @@ class _Search:
         N = self.N
         root = _Nodes(Dictionaries.slack(self.M, self.c), np.zeros((1, N), np.int8), self.M[None].copy())
         self.stack.append((root, None, UNDECIDED))
-        batch = int(np.clip(300_000 // N**2, 8, 256))
+        batch = int(np.clip(MEMORY // N**3, 1, 256))  # a node holds 2 N^2 numbers, the stack up to N batches
         while self.stack and self.visited < nodes:
             batch_nodes = self._take(min(batch, nodes - self.visited))
             self.visited += len(batch_nodes)
@@ -248,9 +248,10 @@ class _Search:
             self.singular.append(np.maximum(point, 0))
 
     def _choose(self, nodes: _Nodes) -> Indices:
-        """(B,), the undecided neuron that violates h_i y_i = 0 the most."""
+        """(B,), the undecided neuron that violates h_i y_i = 0 the most; among equals, the one furthest from zero."""
         x = np.clip(nodes.D.values(), 0, FAR)
-        return np.where(nodes.state == UNDECIDED, x[:, : self.N] * x[:, self.N :], -1.0).argmax(1)
+        h, y = x[:, : self.N], x[:, self.N :]
+        return np.where(nodes.state == UNDECIDED, h * y + 1e-6 * np.minimum(h + y, 1.0), -1.0).argmax(1)
 
     def _refuted(self, multipliers: Array, state: States) -> Bools:
         """Whether lambda^T (y - M h + c) < 0 throughout the boxes of `state` (n, N), rigorously; lambda (n, N).
