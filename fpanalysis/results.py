@@ -67,6 +67,16 @@ class Status(Enum):
         "Monte Carlo run decides",
     )
 
+    CUT_SHORT = (
+        "cut short",
+        "a branch ends inside the interval because its budget of steps is spent or it could not be followed through "
+        "a singular point: its part shown holds; raise `steps`, or continue in a narrower interval",
+    )
+    NOTHING_FOUND = (
+        "nothing found",
+        "no fixed point was found anywhere in the interval: the network may have none (activity grows without bound)",
+    )
+
     advice: str
 
     def __new__(cls, code: str, advice: str) -> Status:

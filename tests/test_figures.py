@@ -76,3 +76,48 @@ def test_a_result_without_numbers_can_be_drawn():
     net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.2, sigma=0.2)
     figure = figures.shift_figure(fpa.shift(net, sigma=(0.0, 0.2), methods=("closure",)))
     assert len(figure.axes) == 2
+
+
+@pytest.fixture
+def branches():
+    net = fpa.Network(W=[[0, -1], [-1, 0]], W_out=[[2.0, 0]], activation="tanh", gamma=0.5)
+    return fpa.continue_fixed_points(net, "scale", 0.3, 4)
+
+
+@pytest.mark.parametrize(
+    ("coordinate", "value"),
+    [("z[0]", lambda h: 2 * h[:, 0]), ("h[1]", lambda h: h[:, 1]), (lambda h: h.sum(axis=1), lambda h: h.sum(axis=1))],
+)
+def test_branches_are_drawn_whole(branches, coordinate, value):
+    ax = figures.plot_bifurcations(branches, coordinate=coordinate)
+    drawn = [line.get_xydata() for line in ax.get_lines() if line.get_marker() == "None"]
+    expected = [np.column_stack([branch.p, value(branch.h)]) for branch in branches]
+    np.testing.assert_array_equal(np.unique(np.vstack(drawn), axis=0), np.unique(np.vstack(expected), axis=0))
+    plt.close(ax.figure)
+
+
+def test_stability_and_special_points_are_told_apart(branches):
+    ax = figures.plot_bifurcations(branches, coordinate="h[0]")
+    trivial = [line for line in ax.get_lines() if len(line.get_xdata()) > 1 and not line.get_ydata().any()]
+    ends = {line.get_linestyle(): (line.get_xdata().min(), line.get_xdata().max()) for line in trivial}
+    assert ends["-"] == pytest.approx((0.3, 1))  # up to the pitchfork
+    assert ends["--"] == pytest.approx((1, 4))
+    labels = ax.get_legend_handles_labels()[1]
+    assert sorted(labels) == ["flip", "pitchfork", "stable", "unstable"]
+    marks = [line.get_xdata()[0] for line in ax.get_lines() if line.get_marker() != "None"]
+    assert marks == [point.p for point in branches.points]
+    plt.close(ax.figure)
+
+
+def test_every_kind_of_special_point_has_a_marker():
+    from fpanalysis.fixed_points import bifurcations as b
+
+    kinds = {b.FOLD, b.PITCHFORK, b.TRANSCRITICAL, b.BRANCH_POINT, b.FLIP, b.NEIMARK_SACKER, b.BORDER}
+    assert set(figures.SPECIAL_POINTS) == kinds
+
+
+@pytest.mark.parametrize("coordinate", ["z[1]", "h[2]", "x", "h[-1]", "z[0"])
+def test_unknown_coordinates(branches, coordinate):
+    with pytest.raises(fpa.InputError, match="coordinate must be"):
+        figures.plot_bifurcations(branches, coordinate=coordinate)
+    plt.close("all")
