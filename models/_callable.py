@@ -44,20 +44,21 @@ class Automatic(Dynamics):
         self.name = str(getattr(module, "__name__", type(module).__name__))
         self.weights: dict[str, Tensor] = {}
         self._function = module
-        if isinstance(module, nn.Module):
-            self._function = _double(module)
-            self.weights = self._function.state_dict()
         random = np.random.default_rng(0)
-        self.probe = tuple(torch.from_numpy(random.normal(size=(PROBES, size))) for size in (n_in, N))
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the caller's
+        # the caller's random numbers stay the caller's; inference mode could not be differentiated
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            if isinstance(module, nn.Module):
+                self._function = _double(module)
+                self.weights = self._function.state_dict()
+            self.probe = tuple(torch.from_numpy(random.normal(size=(PROBES, size))) for size in (n_in, N))
             self.probed = _check(self)
 
     def step(self, u: Tensor, h: Tensor) -> Tensor:
-        return self._function(u, h)
+        return self._function(u.clone(), h.clone())  # which it may change in place
 
     def jacobian(self, u: Tensor, h: Tensor) -> Tensor:
-        J = torch.zeros(len(h), self.N, self.N, dtype=torch.float64)
         with torch.inference_mode(False), torch.enable_grad():
+            J = torch.zeros(len(h), self.N, self.N, dtype=torch.float64)
             h = h.clone().requires_grad_()
             new = self.step(u, h).sum(0)
             for i in range(self.N if new.requires_grad else 0):
@@ -140,7 +141,7 @@ def _check_jacobian(dynamics: Automatic, J: Tensor) -> None:
     u, h = dynamics.probe
     v = h.flip(0)
     with torch.no_grad():
-        slope = (dynamics.step(u, h + 1e-5 * v) - dynamics.step(u, h - 1e-5 * v)) / 2e-5
+        slope = (dynamics.step(u, h + 1e-6 * v) - dynamics.step(u, h - 1e-6 * v)) / 2e-6
     miss = (slope - (J @ v[..., None])[..., 0]).abs().amax(1) / (1 + slope.abs().amax(1))
     if miss.median() > 1e-4:  # the median: a state or two may lie at a kink
         raise InputError(
@@ -160,6 +161,8 @@ def _explained(dynamics: Automatic, what: str = "evaluated") -> Iterator[None]:
         remedy = CONVENTION
         if "dtype" in str(error) or "Float" in str(error):
             remedy = "make all it uses float64 (module.double()), or pass the nn.Module itself, which is copied so"
+            if dynamics.weights:
+                remedy = "register its tensors as parameters or buffers, which are copied in float64"
         raise InputError(
             f"module {dynamics.name} cannot be {what} ({one_line(f'{type(error).__name__}: {error}')}): {remedy}"
         ) from None

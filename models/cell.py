@@ -97,10 +97,6 @@ class Cell(System):
     def n_in(self) -> int:
         return self.dynamics.n_in
 
-    @property
-    def n_out(self) -> int:
-        return self.N if self.W_out is None else len(self.W_out)
-
     @cached_property
     def hash(self) -> str:
         """Hash of the dynamics (parameters; of a callable, its values at fixed states), sigma and readout."""
@@ -154,21 +150,6 @@ class Cell(System):
         if not len(rows):
             return np.zeros((*lead, self.N, self.N))
         return self.dynamics.jacobian(inputs, rows).numpy().reshape(*lead, self.N, self.N)
-
-    def output(self, h: ArrayLike) -> Array:
-        """z = W_out h + b_out, or the state itself: (..., n_out)."""
-        return self.readout(self.check_state(h))
-
-    @property
-    def readout_weights(self) -> Array:
-        """W_out, (n_out, N); the identity where every state variable is an output."""
-        return np.eye(self.N) if self.W_out is None else self.W_out
-
-    def readout(self, rates: ArrayLike) -> Array:
-        """W_out r + b_out for r (..., N)."""
-        rates = self.check_state(rates, "rates")
-        z = rates if self.W_out is None else rates @ self.W_out.T
-        return z if self.b_out is None else z + self.b_out
 
     def _rows(self, h: ArrayLike, u: ArrayLike | None) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """States and inputs as tensors of their own, (K, N) and (K, n_in), and the leading axes they had."""

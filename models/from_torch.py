@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
@@ -70,12 +71,12 @@ def from_torch(
 
 
 def _size(name: str, value: int | None, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise InputError(
             f"{name} must be given as a whole number >= {least} for a callable (u, h) -> h', whose sizes cannot "
             f"be known; found {value!r}"
         )
-    return value
+    return int(value)
 
 
 def _refuse_what_is_no_module(module: Any) -> None:

@@ -137,8 +137,14 @@ def test_a_readout_sees_what_torch_puts_out():
 
 @pytest.mark.parametrize(
     ("module", "n_in", "N"),
-    [(Gated().eval(), 2, 5), (by_rows, 0, 4), (lambda u, h: torch.sin(h + u), 3, 3), (lambda u, h: 0 * h + 1, 1, 2)],
-    ids=["module", "by-rows", "lambda", "constant"],
+    [
+        (Gated().eval(), 2, 5),
+        (by_rows, 0, 4),
+        (lambda u, h: torch.sin(h + u), np.int64(3), 3),
+        (lambda u, h: 0 * h + 1, 1, 2),
+        (lambda u, h: h.clone().mul_(0.5).tanh_(), 0, 3),
+    ],
+    ids=["module", "by-rows", "lambda", "constant", "in-place"],
 )
 def test_a_callable_steps_and_differentiates(module, n_in, N):
     cell = from_torch(module, n_in=n_in, N=N)
@@ -166,6 +172,23 @@ def test_shapes_broadcast_as_those_of_a_network():
         cell.target(h, np.ones(2))
     with pytest.raises(fpa.InputError, match="h must have 6"):
         cell.target_jacobian(np.ones(5), u)
+
+
+def test_arguments_may_be_changed_in_place():
+    cell = from_torch(lambda u, h: h.mul_(0.5), n_in=0, N=2)
+    assert (cell.step(np.ones(2)) == 0.5).all()
+    assert (cell.jacobian(np.ones(2)) == 0.5 * np.eye(2)).all()
+
+
+@pytest.mark.parametrize("make", [Gated, lambda: nn.GRU(2, 5)])
+def test_inference_mode_makes_no_difference(make):
+    module = make().eval()
+    cell = from_torch(module, n_in=2, N=5)
+    u, h = states(cell)
+    with torch.inference_mode():
+        again = from_torch(module, n_in=2, N=5)
+        assert (again.target(h, u) == cell.target(h, u)).all()
+        assert (again.target_jacobian(h, u) == cell.target_jacobian(h, u)).all()
 
 
 def test_newton_finds_the_fixed_points_of_a_cell():
@@ -242,6 +265,18 @@ class Noisy(nn.Module):
         return torch.nn.functional.dropout(torch.tanh(h), 0.5, training=True)
 
 
+class Constant(nn.Module):
+    """A tensor that is neither parameter nor buffer stays float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4))
+        self.matrix = torch.eye(4)
+
+    def forward(self, u, h):
+        return torch.tanh(h @ self.matrix + self.bias)
+
+
 FLOAT32 = nn.Linear(4, 4)
 
 
@@ -278,6 +313,7 @@ def test_what_cannot_be_a_cell(module, message):
         (lambda u, h: h[:, :2], r"returned shape \(8, 2\) for 8 states of N = 4"),
         (lambda u, h: (h, h), "returned tuple, not one tensor"),
         (lambda u, h: FLOAT32(h), r"cannot be evaluated .* make all it uses float64 \(module.double\(\)\)"),
+        (Constant(), "cannot be evaluated .* register its tensors as parameters or buffers"),
         (lambda u, h: FLOAT32(h.float()), "returned float32 for float64 states"),
         (lambda u, h: FLOAT32(h.float()).double(), "computes in float32 inside"),
         (lambda u, h: h.detach().tanh(), "has derivatives that differ by"),
