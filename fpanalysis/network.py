@@ -161,10 +161,6 @@ class Network(System):
     def n_in(self) -> int:
         return 0 if self.W_in is None else self.W_in.shape[1]
 
-    @property
-    def n_out(self) -> int:
-        return self.N if self.W_out is None else len(self.W_out)
-
     @cached_property
     def hash(self) -> str:
         """Hash of everything that enters a computation: the same network has the same hash on every machine."""
@@ -194,6 +190,10 @@ class Network(System):
         """Left singular vectors (N, N), singular values (N,), right singular vectors (N, N) of W = L diag(s) R."""
         left, values, right = np.linalg.svd(self.W)
         return left, values, right
+
+    @property
+    def smooth(self) -> bool:
+        return self.activation.smooth
 
     def with_sigma(self, sigma: ArrayLike) -> Network:
         """The same network with another noise level."""
@@ -261,17 +261,6 @@ class Network(System):
         """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""
         h = self.check_state(h)
         return self.readout(h if self.form == "rate" else self.activation.f(h))
-
-    @property
-    def readout_weights(self) -> Array:
-        """W_out, (n_out, N); the identity where every neuron is an output."""
-        return np.eye(self.N) if self.W_out is None else self.W_out
-
-    def readout(self, rates: ArrayLike) -> Array:
-        """W_out r + b_out for rates r (..., N)."""
-        rates = self.check_state(rates, "rates")
-        z = rates if self.W_out is None else rates @ self.W_out.T
-        return z if self.b_out is None else z + self.b_out
 
 
 def _brief(value: float | Array) -> str:

@@ -21,12 +21,14 @@ Array = NDArray[np.float64]
 class System(ABC):
     """A recurrent system of N state variables and n_in inputs; `gamma` and `sigma`: one number or (N,).
 
-    Subclasses give `N`, `n_in`, `n_out`, `hash`, `target`, `target_jacobian` and `output`, and override what
+    Subclasses give `N`, `n_in`, `hash`, `target`, `target_jacobian` and the attributes below, and override what
     else they know better. All take float64 arrays and are batched over the leading axes of `h`.
     """
 
     gamma: float | Array
     sigma: float | Array
+    W_out: Array | None  #: (n_out, N); None: every state variable is an output
+    b_out: Array | None  #: (n_out,)
 
     @property
     @abstractmethod
@@ -37,8 +39,8 @@ class System(ABC):
     def n_in(self) -> int: ...
 
     @property
-    @abstractmethod
-    def n_out(self) -> int: ...
+    def n_out(self) -> int:
+        return self.N if self.W_out is None else len(self.W_out)
 
     @property
     @abstractmethod
@@ -50,6 +52,16 @@ class System(ABC):
         """Whether all fixed points provably lie in a ball that F maps into itself, so that their indices sum to 1."""
         return False
 
+    def trapping_box(self, u: ArrayLike | None = None) -> Array | None:
+        """Lower and upper corner (2, N) of a box that provably holds all fixed points at the input `u` (n_in,) and
+        that F maps into itself; None where none is known."""
+        return None
+
+    @property
+    def smooth(self) -> bool:
+        """False where F is known to have kinks."""
+        return True
+
     @abstractmethod
     def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """F(h, u), where the noise-free step pulls the state: (..., N)."""
@@ -58,9 +70,20 @@ class System(ABC):
     def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """dF/dh, (..., N, N)."""
 
-    @abstractmethod
     def output(self, h: ArrayLike) -> Array:
         """The output at state `h`, (..., n_out)."""
+        return self.readout(self.check_state(h))
+
+    @property
+    def readout_weights(self) -> Array:
+        """W_out, (n_out, N); the identity where every state variable is an output."""
+        return np.eye(self.N) if self.W_out is None else self.W_out
+
+    def readout(self, rates: ArrayLike) -> Array:
+        """W_out r + b_out for rates r (..., N)."""
+        rates = self.check_state(rates, "rates")
+        z = rates if self.W_out is None else rates @ self.W_out.T
+        return z if self.b_out is None else z + self.b_out
 
     def check_input(self, u: ArrayLike | None) -> Array:
         """`u` as a float64 array (..., n_in); None means zero input."""

@@ -1,7 +1,9 @@
-"""Torch models and the training core."""
+"""Torch models, the adapters of other people's cells, and the training core."""
 
+from .cell import Cell
 from .ctrnn import CTRNN
 from .evaluation import Evaluation, evaluate
+from .from_torch import from_torch
 from .trainer import Training, train
 
-__all__ = ["CTRNN", "Evaluation", "Training", "evaluate", "train"]
+__all__ = ["CTRNN", "Cell", "Evaluation", "Training", "evaluate", "from_torch", "train"]
