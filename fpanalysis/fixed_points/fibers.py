@@ -11,7 +11,6 @@ IEEE Transactions on Neural Networks and Learning Systems 29 (2018) 3636-3646.
 from __future__ import annotations
 
 from itertools import islice
-from typing import cast
 
 import numpy as np
 from numpy.random import Generator
@@ -52,7 +51,7 @@ def fibers(net: System, u: Array, start: Array, rng: Generator, steps: int = 200
         return np.empty((0, net.N))
     back = first._replace(tangent=-first.tangent, sign=-first.sign)
     guesses = [h for way in (first, back) for h in _passages(G, way, _reach(net, u), steps)]
-    h, residual = newton(cast(Network, net), np.reshape(guesses, (-1, net.N)), u)
+    h, residual = newton(net, np.reshape(guesses, (-1, net.N)), u)
     return _distinct(h[residual <= bound(h)], start)
 
 

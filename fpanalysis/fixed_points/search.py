@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.fixed_points import seeds
 from fpanalysis.fixed_points.equation import smallest
+from fpanalysis.fixed_points.fibers import fibers
 from fpanalysis.fixed_points.newton import bound, newton, roam
 from fpanalysis.fixed_points.points import Points
 from fpanalysis.network import Network
@@ -19,6 +20,7 @@ Array = NDArray[np.float64]
 
 ROUNDS = 80
 WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and seeds of a round at least and at most
+STEPS = 8e6  #: points along a fiber, times N^2
 KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
 ROUGH, NEAR = 1e4, 1e-6  #: Newton first stops at this multiple of the tolerance, where zeros this near are one
@@ -43,9 +45,20 @@ class Search:
         fruitless = 0
         for starts in self._rounds():
             fruitless = 0 if self.add(starts) else fruitless + 1
+            if fruitless >= 2 * self._cycle and self.missing and self._follow():
+                fruitless = 0
             self.dry = fruitless >= self._cycle
             if (self.dry and not self.missing) or self.rounds >= ROUNDS:
                 break
+
+    def _follow(self) -> int:
+        """Along a directional fiber through a point chosen at random; the number of points that are new."""
+        if not len(self.points):
+            return 0
+        start = self.points.h[self.rng.integers(len(self.points))]
+        steps = int(np.clip(STEPS / self.net.N**2, 100, 2000))
+        self.rounds += 1
+        return self.include(fibers(self.net, self.u, start, self.rng, steps))
 
     @property
     def missing(self) -> bool:
