@@ -52,3 +52,36 @@ def linear_covariance(net: Network, sigma) -> np.ndarray:
     """Exact covariance of a linear network: C = J C J^T + diag(gamma sigma)^2."""
     noise = np.broadcast_to(np.asarray(net.gamma) * sigma, (net.N,))
     return solve_discrete_lyapunov(net.jacobian(np.zeros(net.N)), np.diag(noise**2))
+
+
+def low_rank_network(N: int, rank: int, *, gain: float, seed: int = 0, overlap: float = 1.0, **settings) -> Network:
+    """W = (gain / N) U V^T of Gaussian U and V, correlated by `overlap`; several fixed points where gain > 1."""
+    g = np.random.default_rng(seed)
+    V = g.standard_normal((N, rank))
+    U = overlap * V + np.sqrt(1 - overlap**2) * g.standard_normal((N, rank))
+    settings = {"b": 0.1 * g.standard_normal(N), "activation": "tanh"} | settings
+    return Network(W=gain / N * U @ V.T, **settings)
+
+
+def hopfield_patterns(count: int, N: int = 64) -> np.ndarray:
+    """(count, N), orthogonal patterns of +-1 of which every combination occurs in N / 2^count neurons."""
+    return np.array([[(-1) ** ((n >> mu) & 1) for n in range(N)] for mu in range(count)], float)
+
+
+def hopfield_network(count: int, *, N: int = 64, gain: float = 2.0) -> Network:
+    """W = gain / N sum_mu xi_mu xi_mu^T: kappa_mu = 1/N sum_i xi_mu,i tanh(gain sum_nu xi_nu,i kappa_nu)."""
+    patterns = hopfield_patterns(count, N)
+    return Network(W=gain / N * patterns.T @ patterns, activation="tanh")
+
+
+def winner_take_all(N: int = 6, *, excitation: float = 0.9, inhibition: float = 0.5, **settings) -> Network:
+    """Softplus units that excite themselves and inhibit each other alike."""
+    W = np.full((N, N), -inhibition)
+    np.fill_diagonal(W, excitation)
+    return Network(W=W, **({"b": np.ones(N), "activation": "softplus"} | settings))
+
+
+def ring_network(N: int = 64, *, gain: float = 2.0) -> Network:
+    """W = 2 gain / N cos(theta_i - theta_j): for large N a ring of fixed points, and the origin."""
+    theta = 2 * np.pi * np.arange(N) / N
+    return Network(W=2 * gain / N * np.cos(theta[:, None] - theta), activation="tanh")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fpanalysis.activations import REGISTRY, Activation, LeakyReLU, Tanh, get_activation
+from fpanalysis.fixed_points.enclosure import band
 from fpanalysis.results import InputError
 
 PRECISE = {
@@ -144,3 +145,27 @@ def test_slope_inverse(activation):
     if activation.smooth and hi - lo > 0.1:
         for x in activation.slope_inverse(a):
             np.testing.assert_allclose(activation.df(x[np.isfinite(x)]), a[np.isfinite(x)], atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [*ALL, Soft()], ids=repr)
+def test_bands_enclose(activation):
+    f, _ = precise(activation)
+    lo, hi = intervals(seed=2)
+    lo, hi = np.nextafter(lo, -np.inf), np.nextafter(hi, np.inf)
+    mid = (lo + hi) / 2
+    with mp.workdps(60):
+        for left, right, middle, *line in zip(lo, hi, mid, *band(activation, lo, hi, mid), strict=True):
+            centre, a, e = (mp.mpf(float(v)) for v in line)
+            for x in inside(left, right):
+                assert abs(f(x) - centre - a * (x - mp.mpf(float(middle)))) <= e
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_bands_are_of_second_order(name):
+    """To the side of the peak, e is Chebyshev's |f''| w^2 / 16 for f'' constant: here to within its variation."""
+    activation = get_activation(name)
+    for width in (1e-3, 1e-2, 1e-1):
+        lo = np.linspace(0.1, 3, 30)
+        e = band(activation, lo, lo + width, lo + width / 2).e
+        most = np.abs(activation.d2f(np.linspace(lo, lo + width, 50))).max(axis=0)
+        assert (e <= 1.001 * most * width**2 / 16 + 100 * activation.ulps * np.finfo(float).eps).all()
