@@ -337,6 +337,14 @@ def test_elsewhere_the_box_is_stated():
 # honest stops
 
 
+def test_an_exactly_singular_box_among_others():
+    """W = 1 in one direction of a linear network: I - S cannot be inverted, in any box, and none may be dropped."""
+    proof = branch_and_prune(fpa.Network(W=[[1.0, 0], [0, 0.5]], b=[0.0, 1.0], activation="linear"))
+    assert not proof.complete
+    assert len(proof.singular) > 0
+    np.testing.assert_allclose(proof.singular[:, 1], 2.0, atol=1e-3)
+
+
 @pytest.mark.parametrize("w", [1.0, 1 + 1e-13])
 def test_a_pitchfork_is_not_decided(w):
     proof = branch_and_prune(fpa.Network(W=[[w]], activation="tanh"))
@@ -386,6 +394,13 @@ def test_the_budget_is_kept():
     whole = branch_and_prune(net)
     assert whole.complete
     assert branch_and_prune(net, nodes=whole.nodes).complete
+
+
+def test_an_enclosure_that_is_no_number_drops_nothing():
+    lo, hi = np.array([[-1.0, 2.0]]), np.array([[1.0, 3.0]])
+    for centre, radius in ((np.nan, 1.0), (0.0, np.nan), (np.nan, np.inf)):
+        kept = intervals._intersect(lo, hi, (lo + hi) / 2, np.full((1, 2), centre), np.full((1, 2), radius))
+        np.testing.assert_array_equal(kept, (lo, hi))
 
 
 @pytest.mark.parametrize("scale", [1e9, 1e150])

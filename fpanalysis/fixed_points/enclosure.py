@@ -59,7 +59,10 @@ def band(activation: Activation, lo: Array, hi: Array, mid: Array) -> Band:
     assert peak is not None
     left, right = activation.f(lo), activation.f(hi)
     width = hi - lo
-    a = np.where(width > NARROW, (right - left) / width, activation.df(mid))
+    a = (right - left) / width
+    narrow = width < NARROW
+    if narrow.any():
+        a[narrow] = activation.df(mid[narrow])
     across = (lo < peak) & (hi > peak)
     if across.any():  # between the chord and the steepest tangent: nearer the best line through an S
         a[across] += 0.25 * (activation.df(np.array(peak)) - a[across])

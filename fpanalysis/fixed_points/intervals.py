@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpanalysis.fixed_points.enclosure import (
     EPS,
     TINY,
+    Linear,
     Reduced,
     contracts,
     linearise,
@@ -36,7 +37,7 @@ BATCH = 256  #: boxes treated at once
 SHRUNK = 0.25  #: share of its volume below which a box is tried again before it is halved
 MINIMAL = 1e-5  #: a box over which no x varies by more than this times 1 + max|c| is halved no further
 LEAST = 1e-12  #: size of a region of uniqueness, relative to the largest kappa, at least
-REFINEMENTS = 5  #: of the enclosure of a zero, each squaring its relative width
+REFINEMENTS = 40  #: of the enclosure of a zero, at most: few where f is smooth, for each squares its relative width
 UNDECIDED = 256  #: so many of those and the search stops: points are not isolated, or nearly so
 FAR = 1e3  #: where no bound is known, f(x) for |x| <= FAR (1 + max|c|) is searched
 SLACK = 1e-9  #: relative, far above any rounding, for bounds that need not be sharp
@@ -102,18 +103,23 @@ def branch_and_prune(net: Network, u: ArrayLike | None = None, nodes: int = 200_
     zeros, doubtful = _distinct(_refine(P, search.zeros))
     left = np.array([hi - lo for lo, hi in search.small] + list(search.hi - search.lo)).reshape(-1, len(lo))
     why = _reason(search, doubtful, nodes)
-    state = (lambda k: P.activation.f(k @ P.U.T + P.c)) if net.form == "rate" else (lambda k: k @ P.U.T + P.c)
     singular = [*_representatives(search.small, P), *(zero.k for zero in doubtful)]
     return Proof(
         method="intervals",
-        h=state(np.array([zero.k for zero in zeros]).reshape(-1, len(lo))),
+        h=_states(net, P, [zero.k for zero in zeros]),
         complete=not why,
         box=region.box,
         covered=1.0 if not why else max(0.0, 1 - max(EPS, _share(left, hi - lo))),
         nodes=search.nodes,
         why=why,
-        singular=state(np.array(singular).reshape(-1, len(lo))),
+        singular=_states(net, P, singular),
     )
+
+
+def _states(net: Network, P: Reduced, kappa: list[Array]) -> Array:
+    """(K, N), the states at those kappa, but for E."""
+    x = np.array(kappa).reshape(-1, len(P.reach)) @ P.U.T + P.c
+    return P.activation.f(x) if net.form == "rate" else x
 
 
 def _reason(search: Search, doubtful: list[Zero], nodes: int) -> str:
@@ -233,13 +239,13 @@ def _reduce(net: Network, u: Array, region: Region) -> tuple[Reduced, Array, Arr
     radius = rad @ np.abs(V) + rounding(net.N + 4) * ((np.abs(mid) + rad) @ np.abs(V)) * (1 + SLACK)
     reach = 2 * (np.abs(kappa) + radius) * (1 + SLACK) + 1e-100  # so that W = 0 leaves room for rounding
     gain = float(E.sum(axis=1).max()) * L * (1 + SLACK)
-    largest = np.maximum(np.abs(region.lo), np.abs(region.hi)).max()
-    if not net.activation.bounded:  # x(kappa) within reach, whether or not its rates are in the region
+    if net.activation.bounded:
+        rate = np.max(np.abs(net.activation.ranges(-np.inf, np.inf)[:2]))
+    else:  # |f(x)| <= |f(0)| + L |x|, whether or not the rates at x(kappa) are in the region
         at_zero = np.max(np.abs(net.activation.ranges(0.0, 0.0)[:2]))
-        largest = max(largest, (at_zero + L * (np.abs(U) @ reach + np.abs(c)).max()) / (1 - gain))
-    else:
-        largest = np.max(np.abs(net.activation.ranges(-np.inf, np.inf)[:2]))
-    delta = (E.sum(axis=1) * largest + _rounding_of_drive(net, u)) * (1 + SLACK)
+        rate = (at_zero + L * (np.abs(U) @ reach + np.abs(c)).max()) / (1 - gain)
+        rate = max(rate, np.maximum(np.abs(region.lo), np.abs(region.hi)).max())
+    delta = (E.sum(axis=1) * rate + _rounding_of_drive(net, u)) * (1 + SLACK)
     zeta = gain / (1 - gain) * np.abs(U).max() * (1 + SLACK)
     return Reduced(net.activation, U, V, c, delta, reach, zeta), kappa - radius, kappa + radius
 
@@ -255,10 +261,10 @@ def _run(P: Reduced, lo: Array, hi: Array, nodes: int) -> Search:
         taken = slice(max(0, len(search.lo) - min(BATCH, nodes - search.nodes)), None)
         lo, hi = search.lo[taken], search.hi[taken]
         search.nodes += len(lo)
-        lo, hi, gained, L = _treat(P, lo, hi, search)
-        tiny = ~gained & (((hi - lo) @ np.abs(P.U).T).max(axis=1) <= _minimal(P))
+        lo, hi, gained, e = _treat(P, lo, hi, search)
+        tiny = ~gained & _is_tiny(P, lo, hi)
         search.small += zip(lo[tiny], hi[tiny], strict=True)
-        halves = _halve(P, lo[~tiny], hi[~tiny], gained[~tiny], L[~tiny])
+        halves = _halve(P, lo[~tiny], hi[~tiny], gained[~tiny], e[~tiny])
         search.lo, search.hi = (
             np.vstack([old[: taken.start], new]) for old, new in zip((search.lo, search.hi), halves, strict=True)
         )
@@ -268,16 +274,20 @@ def _run(P: Reduced, lo: Array, hi: Array, nodes: int) -> Search:
 def _treat(P: Reduced, lo: Array, hi: Array, search: Search) -> tuple[Array, Array, NDArray[np.bool_], Array]:
     """Drop, finish or shrink boxes; what is left, whether it gained much, and the bands e over it (K, N)."""
     mid = (lo + hi) / 2
-    rad = np.nextafter(np.maximum(hi - mid, mid - lo), np.inf)
-    L = linearise(P, mid, rad)
+    L = linearise(P, mid, np.nextafter(np.maximum(hi - mid, mid - lo), np.inf))
     new_lo, new_hi = _intersect(lo, hi, mid, *plain_image(L))
+    alive = np.asarray((new_lo <= new_hi).all(axis=1)) & ~refutes(L)
+    lo, hi, mid, new_lo, new_hi = (ends[alive] for ends in (lo, hi, mid, new_lo, new_hi))
+    L = Linear(*(part[alive] for part in L))
     centre, radius, _, _ = newton_image(P, L)
     new_lo, new_hi = _intersect(new_lo, new_hi, mid, centre, radius)
-    alive = (new_lo <= new_hi).all(axis=1) & ~refutes(L)
+    alive = np.asarray((new_lo <= new_hi).all(axis=1))
     # thin sides need not shrink, which rounding may forbid: what counts is the box in its widest direction
-    small = radius < 0.9 * np.maximum(np.maximum(rad, 0.01 * rad.max(axis=1, keepdims=True)), LEAST * P.reach)
-    rows = np.flatnonzero(alive & small.all(axis=1))
-    alive[rows] = ~_certify(P, mid[rows] + centre[rows], radius[rows], search)
+    shrinks = (radius < 0.9 * np.maximum(L.rad, 0.01 * L.rad.max(axis=1, keepdims=True))).all(axis=1)
+    tiny = _is_tiny(P, lo, hi)
+    rows = np.flatnonzero(alive & (shrinks | tiny))
+    wide = np.where(tiny, 4.0, 2.0)[rows, None] * radius[rows] + LEAST * P.reach
+    alive[rows] = ~_certify(P, mid[rows] + centre[rows], wide, search)
     new_lo, new_hi, before = new_lo[alive], new_hi[alive], (hi - lo)[alive]
     share = np.divide(new_hi - new_lo, before, where=before > 0, out=np.ones_like(before))
     return new_lo, new_hi, np.prod(share, axis=1) < SHRUNK, L.e[alive]
@@ -289,13 +299,12 @@ def _intersect(lo: Array, hi: Array, mid: Array, centre: Array, radius: Array) -
     return np.fmax(lo, np.nextafter(mid + below, -np.inf)), np.fmin(hi, np.nextafter(mid + above, np.inf))
 
 
-def _certify(P: Reduced, centre: Array, radius: Array, search: Search) -> NDArray[np.bool_]:
-    """Which of the boxes, all of whose zeros are in centre +- radius, lie with them in a region of exactly one zero.
+def _certify(P: Reduced, centre: Array, rad: Array, search: Search) -> NDArray[np.bool_]:
+    """Which of the regions centre +- rad hold exactly one zero; their zeros are noted.
 
-    The region is twice as large and may reach beyond the box: a zero on a border is found from both sides, and is
-    known to be one by the regions.
+    All zeros of a box lie in its region, which may reach beyond the box: a zero on a border is found from both
+    sides, and known to be one by the regions.
     """
-    rad = 2 * radius + LEAST * P.reach
     L = linearise(P, centre, rad)
     k, R, Y, YV = newton_image(P, L)
     inside = (np.abs(k) + R < rad * (1 - 4 * EPS)).all(axis=1) & (np.abs(centre) + rad <= P.reach).all(axis=1)
@@ -317,6 +326,10 @@ def _halve(P: Reduced, lo: Array, hi: Array, gained: NDArray[np.bool_], e: Array
     return np.vstack([lo[gained], lo[rows], lo_2]), np.vstack([hi[gained], hi_1, hi[rows]])
 
 
+def _is_tiny(P: Reduced, lo: Array, hi: Array) -> NDArray[np.bool_]:
+    return np.asarray(((hi - lo) @ np.abs(P.U).T).max(axis=1) <= _minimal(P))
+
+
 def _minimal(P: Reduced) -> float:
     return float(MINIMAL * (1 + np.abs(P.c).max()))
 
@@ -333,6 +346,8 @@ def _refine(P: Reduced, zeros: list[Zero]) -> list[Zero]:
         step, R, _, _ = newton_image(P, linearise(P, k, radius))
         R += 4 * EPS * (np.abs(k) + np.abs(step))
         better = (radius > R).all(axis=1)
+        if not better.any():
+            break
         k[better] += step[better]
         radius[better] = R[better]
     return [zero._replace(k=k[i], radius=radius[i]) for i, zero in enumerate(zeros)]
