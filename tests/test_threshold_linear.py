@@ -40,6 +40,18 @@ def test_random_directed_graphs(seed):
     assert_complete(enumerate_patterns(W, c), relu_fixed_points(W, c))
 
 
+@pytest.mark.parametrize(("N", "seed"), [(20, 3), (20, 4), (32, 0), (32, 1)])
+def test_indices_sum_to_one(N, seed):
+    """Too many patterns for brute force; but sign det(I - W_aa) over all points of a bounded network sums to +1.
+    Some of these points come within 1e-4 of a kink."""
+    W, c = digraph_network(N, seed)
+    proof = enumerate_patterns(W, c)
+    assert proof.complete
+    assert len(proof.h) > 50
+    np.testing.assert_allclose(np.maximum(proof.h @ W.T + c, 0), proof.h, rtol=0, atol=1e-12)
+    assert sum(np.linalg.slogdet(np.eye(N) - (h > 0)[:, None] * W)[0] for h in proof.h) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("gain", [0.7, 1.0, 1.5, 2.0, 4.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_dense_networks(gain, seed):
@@ -86,6 +98,12 @@ def test_excitation_below_threshold_is_settled_at_the_root():
     expected = np.linalg.solve(np.eye(8) - W, c)
     np.testing.assert_allclose(proof.h, [expected], rtol=1e-9)
     assert (proof.box[1] >= expected).all()
+
+
+def test_a_pattern_that_a_singular_self_coupling_leaves_open():
+    """I - W_aa is singular for neuron 3 alone (w_33 = 1), and only the linear program shows that nothing lies there."""
+    W, c = np.array([[-0.25, 1, -0.25], [0.5, -0.25, -0.25], [-0.25, 0.25, 1]]), np.array([2.0, 1.0, -1.0])
+    assert_complete(enumerate_patterns(W, c), relu_fixed_points(W, c))
 
 
 def test_no_fixed_point_is_proven_too():

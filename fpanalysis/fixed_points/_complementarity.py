@@ -34,7 +34,7 @@ def rounding(n: int) -> float:
 
 
 def decide(M: Array, c: Array, state: States, hair: tuple[float, float], guess: Array) -> tuple[str, Array]:
-    """The fixed points of a node: h_A >= hair[0], 0 <= h_S <= hair[1], h_U >= 0, y = M h - c >= 0, h y = 0.
+    """The fixed points of a node: h_A > hair[0], 0 <= h_S <= hair[1], h_U >= 0, y = M h - c >= 0, h y = 0.
 
     POINT: exactly one, near the h (N,) returned. NONE: none. OPEN: this test cannot tell. `guess` (N,) is a
     state whose active neurons the search for the solution starts from.
