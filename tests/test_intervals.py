@@ -13,9 +13,10 @@ from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.activations import Activation, LeakyReLU
-from fpanalysis.fixed_points import enclosure, intervals
-from fpanalysis.fixed_points.intervals import applicable, branch_and_prune
 from fpanalysis.fixed_points.newton import bound, newton
+from fpanalysis.fixed_points.proof import _enclosure as enclosure
+from fpanalysis.fixed_points.proof import intervals
+from fpanalysis.fixed_points.proof.intervals import applicable, branch_and_prune
 
 MP = {"tanh": mp.tanh, "sigmoid": lambda x: 1 / (1 + mp.exp(-x)), "softplus": lambda x: mp.log1p(mp.exp(x))}
 
@@ -433,12 +434,12 @@ class Unknown(Activation):
 
 
 def test_where_it_applies():
-    assert applicable(low_rank_network(64, 4, gain=1.0))
-    assert applicable(dense_network(8, 1.0, 0))
-    assert not applicable(low_rank_network(64, 5, gain=1.0))
-    assert not applicable(dense_network(9, 1.0, 0))
+    assert applicable(low_rank_network(64, 5, gain=1.0))
+    assert applicable(dense_network(10, 1.0, 0))
+    assert not applicable(low_rank_network(64, 6, gain=1.0))
+    assert not applicable(dense_network(11, 1.0, 0))
     assert not applicable(fpa.Network(W=[[1.0]], activation=Unknown()))
-    with pytest.raises(fpa.InputError, match="rank 9"):
-        branch_and_prune(dense_network(9, 1.0, 0))
+    with pytest.raises(fpa.InputError, match="rank 11"):
+        branch_and_prune(dense_network(11, 1.0, 0))
     with pytest.raises(fpa.InputError, match="one constant input"):
         branch_and_prune(dense_network(4, 1.0, 0, W_in=np.ones((4, 1))), [[1.0]])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fpanalysis.activations import REGISTRY, Activation, LeakyReLU, Tanh, get_activation
-from fpanalysis.fixed_points.enclosure import band
+from fpanalysis.fixed_points.proof._enclosure import band
 from fpanalysis.results import InputError
 
 PRECISE = {

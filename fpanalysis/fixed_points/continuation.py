@@ -9,8 +9,6 @@ stability does: in gamma every branch is one point, and an eigenvalue mu of dF/d
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +20,6 @@ from fpanalysis.fixed_points.atlas import Atlas, Run
 from fpanalysis.fixed_points.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
 from fpanalysis.fixed_points.branches import Branch, Branches, SpecialPoint
 from fpanalysis.fixed_points.family import Custom, Family, Maker, family
-from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status, one_line
 from fpanalysis.system import System
 
@@ -84,7 +81,7 @@ def continue_fixed_points(
     atlas = Atlas(of, levels, steps)
     for p in map(float, levels):
         system, at = of.system(p)
-        for h in find_fixed_points(cast(Network, system), at, rng=generator).h:
+        for h in find_fixed_points(system, at, rng=generator, prove=False).h:
             atlas.add_fixed_point(h, p)
     name = "custom" if isinstance(of, Custom) else str(parameter)
     settings = {"parameter": name, "levels": levels.tolist(), "steps": steps}
@@ -157,7 +154,7 @@ def _status(branches: tuple[Branch, ...]) -> Status:
 
 
 def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, seed: int | None) -> Branches:
-    found = find_fixed_points(cast(Network, net), u, rng=rng)
+    found = find_fixed_points(net, u, rng=rng, prove=False)
     branches, points = [], []
     for k, h in enumerate(found.h):
         mu, error = _spectrum(net.target_jacobian(h, u))

@@ -6,23 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fpanalysis.checks import check_rng
-from fpanalysis.fixed_points.intervals import applicable, branch_and_prune
-from fpanalysis.fixed_points.proof import Proof
+from fpanalysis.fixed_points import proof as exhaustive
 from fpanalysis.fixed_points.result import FixedPoints, is_stable
 from fpanalysis.fixed_points.search import Search
-from fpanalysis.fixed_points.threshold_linear import enumerate_patterns
-from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 
-Array = NDArray[np.float64]
-
-PATTERNS, NODES = 3e10, 20_000  #: N^4 times the nodes of activation patterns visited unasked, and nodes at most
-BOXES = 4e6  #: N times the boxes
-THOROUGH = 100  #: times as many when asked for
+THOROUGH = 100  #: times the effort of a proof that is asked for
 
 
 def find_fixed_points(
@@ -36,7 +29,7 @@ def find_fixed_points(
     returned is a zero to rounding: nothing slow but moving is reported as fixed.
 
     Then an exhaustive search tries to prove the list complete: over the activation patterns of a ReLU network, or
-    over boxes of a network of rank <= 4 or N <= 8 (:mod:`fpanalysis.fixed_points.proof`).
+    over boxes of a network of rank <= 5 or N <= 10 (:mod:`fpanalysis.fixed_points.proof`).
 
     Parameters
     ----------
@@ -58,10 +51,10 @@ def find_fixed_points(
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     search = Search(net, u, check_rng(rng))
     search.run()
-    proof = None if prove is False else _prove(net, u, THOROUGH if prove else 1)
+    proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
     if prove and proof is None:
         raise InputError(
-            "prove=True needs a ReLU network, or one of rank <= 4 or of at most 8 neurons whose activation has a "
+            "prove=True needs a ReLU network, or one of rank <= 5 or of at most 10 neurons whose activation has a "
             f"known slope range; found {net!r}"
         )
     if proof is not None:
@@ -84,21 +77,3 @@ def find_fixed_points(
         status=Status.OK if stable else Status.NO_STABLE_FIXED_POINT,
         provenance=Provenance("newton" if proof is None else f"newton, {proof.method}", net.hash, settings, seed),
     )
-
-
-def _prove(net: System, u: Array, effort: float) -> Proof | None:
-    """An exhaustive search by the method that suits `net`, if there is one."""
-    if not isinstance(net, Network):
-        return None
-    if applicable(net) and not (net.activation.name == "relu" and net.N <= 40):
-        return branch_and_prune(net, u, int(effort * BOXES / net.N))
-    if net.activation.name != "relu":
-        return None
-    proof = enumerate_patterns(net.W, net.drive(u), max(1, int(effort * min(NODES, PATTERNS / net.N**4))))
-    return proof if net.form == "rate" else _as_currents(proof, net, u)
-
-
-def _as_currents(proof: Proof, net: Network, u: Array) -> Proof:
-    """x = W h + W_in u + b for rates h: the same fixed points in the current form, f(x) below the box's top."""
-    currents = [h @ net.W.T + net.drive(u) for h in (proof.h, proof.singular)]
-    return replace(proof, h=currents[0], singular=currents[1], box=np.array([np.full(net.N, -np.inf), proof.box[1]]))

@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg.lapack import dpotrf
 
 from fpanalysis.checks import check_vector
-from fpanalysis.fixed_points._complementarity import (
+from fpanalysis.fixed_points.proof._complementarity import (
     ACTIVE,
     OPEN,
     POINT,
@@ -46,8 +46,8 @@ from fpanalysis.fixed_points._complementarity import (
     rounding,
     schur,
 )
-from fpanalysis.fixed_points._simplex import STUCK, ZERO, Dictionaries, add_outer, reoptimise
-from fpanalysis.fixed_points.proof import Proof
+from fpanalysis.fixed_points.proof._result import Proof
+from fpanalysis.fixed_points.proof._simplex import STUCK, ZERO, Dictionaries, add_outer, reoptimise
 from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
@@ -77,8 +77,8 @@ def enumerate_patterns(W: ArrayLike, c: ArrayLike, nodes: int = 200_000) -> Proo
     Returns
     -------
     Proof
-        Complete within `box`: up to (I - W+)^-1 c+, beyond which nothing can be, where the spectral radius of
-        W+ = max(W, 0) is below one, else up to 1e6 max|c|. Not complete when `nodes` ran out or points remain
+        Complete within `box`: everywhere, where the spectral radius of W+ = max(W, 0) is below one, so that nothing
+        can lie beyond (I - W+)^-1 c+; else up to 1e6 max|c|. Not complete when `nodes` ran out or points remain
         that are `singular`. `covered` is the share of all 2^N patterns that was decided.
 
     Raises
@@ -91,17 +91,18 @@ def enumerate_patterns(W: ArrayLike, c: ArrayLike, nodes: int = 200_000) -> Proo
         raise InputError(f"W must be square, (N, N), and finite; found shape {W.shape}")
     c = check_vector("c", c, len(W))
     scale = 2.0 ** np.frexp(np.abs(c).max())[1] if c.any() else 1.0  # a power of two: dividing by it is exact
-    search = _Search(np.eye(len(W)) - W, c / scale, _top(W, c / scale))
+    top, proven = _top(W, c / scale)
+    search = _Search(np.eye(len(W)) - W, c / scale, top)
     search.run(nodes)
-    box = scale * np.stack([np.zeros(len(W)), search.top])
+    box = np.stack([np.full(len(W), -np.inf), np.full(len(W), np.inf) if proven else scale * top])
     h, singular = (scale * np.array(points).reshape(-1, len(W)) for points in (search.points, search.singular))
     order = np.argsort(np.linalg.norm(h, axis=1), kind="stable")
     why = search.why()
     return Proof("activation patterns", h[order], not why, box, search.covered(), search.visited, why, singular)
 
 
-def _top(W: Array, c: Array) -> Array:
-    """(N,), an upper bound on every fixed point: u > W+ u + c+ implies h < u, if some u > 0 does; else `FAR`.
+def _top(W: Array, c: Array) -> tuple[Array, bool]:
+    """(N,), an upper bound on every fixed point: u > W+ u + c+ implies h < u, if some u > 0 does; else `FAR`, unproven.
 
     With t = max h_i / u_i >= 1 attained at i, h_i <= W+ h + c+ <= t (W+ u + c+) < t u_i: a contradiction.
     """
@@ -112,7 +113,7 @@ def _top(W: Array, c: Array) -> Array:
     except LinAlgError:
         u = np.full(len(W), -1.0)
     slack = u - Wp @ u - cp - rounding(len(W)) * (np.abs(u) + Wp @ np.abs(u) + cp)
-    return u if (u > 0).all() and (slack > 0).all() else np.full(len(W), FAR * size)
+    return (u, True) if (u > 0).all() and (slack > 0).all() else (np.full(len(W), FAR * size), False)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Proof by intervals: branch and prune over boxes until every fixed point is enclosed and none can be missing.
 
 For networks of low rank, or of few neurons, whose activation has known slope ranges. The equations, their
-enclosures and the rounding are in `enclosure`; here are the region to search, and the search.
+enclosures and the rounding are in `_enclosure`; here are the region to search, and the search.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.fixed_points.enclosure import (
+from fpanalysis.fixed_points.proof._enclosure import (
     EPS,
     TINY,
     Linear,
@@ -24,14 +24,14 @@ from fpanalysis.fixed_points.enclosure import (
     refutes,
     rounding,
 )
-from fpanalysis.fixed_points.proof import Proof
+from fpanalysis.fixed_points.proof._result import Proof
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
 
-RANK = 4  #: of a large network
-SMALL = 8  #: neurons of a network of any rank
+RANK = 5  #: of a large network
+SMALL = 10  #: neurons of a network of any rank
 NEGLIGIBLE = 1e-6  #: singular values below this share of the largest go into the remainder E
 BATCH = 256  #: boxes treated at once
 SHRUNK = 0.25  #: share of its volume below which a box is tried again before it is halved
@@ -72,7 +72,7 @@ class Search:
 
 
 def applicable(net: Network) -> bool:
-    """Whether `branch_and_prune` takes `net`: rank <= 4 or N <= 8, and an activation with known slope ranges."""
+    """Whether `branch_and_prune` takes `net`: rank <= 5 or N <= 10, and an activation with known slope ranges."""
     return net.activation.slope_peak is not None and (net.N <= SMALL or _rank(net, _singular_values(net)) <= RANK)
 
 

@@ -1,0 +1,47 @@
+"""Exhaustive searches that prove a list of fixed points complete, where that is affordable.
+
+A ReLU network is linear for each of the 2^N patterns of active neurons: `threshold_linear` goes through the tree of
+patterns and prunes it by linear programs. A network whose W has low rank, or that has few neurons, is searched box by
+box: `intervals`. Both decide in floating point only what exceeds a bound on the rounding errors of the decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.fixed_points.proof._result import Proof
+from fpanalysis.fixed_points.proof.intervals import applicable, branch_and_prune
+from fpanalysis.fixed_points.proof.threshold_linear import enumerate_patterns
+from fpanalysis.network import Network
+from fpanalysis.system import System
+
+__all__ = ["Proof", "branch_and_prune", "enumerate_patterns", "prove"]
+
+Array = NDArray[np.float64]
+
+PATTERNS, NODES = 3e10, 20_000  #: N^4 times the nodes of activation patterns visited, and nodes at most
+BOXES = 4e6  #: N times the boxes
+
+
+def prove(net: System, u: Array, effort: float = 1.0) -> Proof | None:
+    """An exhaustive search at the input `u` (n_in,) by the method that suits `net`; None if there is none.
+
+    With `effort` 1 it gives up after about a second, in proportion with more.
+    """
+    if not isinstance(net, Network):
+        return None
+    if net.activation.name == "relu":
+        proof = enumerate_patterns(net.W, net.drive(u), max(1, int(effort * min(NODES, PATTERNS / net.N**4))))
+        proof = proof if net.form == "rate" else _as_currents(proof, net, u)
+        if proof.complete or not applicable(net):
+            return proof
+    return branch_and_prune(net, u, int(effort * BOXES / net.N)) if applicable(net) else None
+
+
+def _as_currents(proof: Proof, net: Network, u: Array) -> Proof:
+    """x = W h + W_in u + b for rates h: the same fixed points in the current form, f(x) below the box's top."""
+    currents = [h @ net.W.T + net.drive(u) for h in (proof.h, proof.singular)]
+    return replace(proof, h=currents[0], singular=currents[1])
