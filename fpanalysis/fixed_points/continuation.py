@@ -9,8 +9,6 @@ stability does: in gamma every branch is one point, and an eigenvalue mu of dF/d
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +20,6 @@ from fpanalysis.fixed_points.atlas import Atlas, Run
 from fpanalysis.fixed_points.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
 from fpanalysis.fixed_points.branches import Branch, Branches, SpecialPoint
 from fpanalysis.fixed_points.family import Custom, Family, Maker, family
-from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status, one_line
 from fpanalysis.system import System
 
@@ -30,8 +27,8 @@ Array = NDArray[np.float64]
 
 PARAMETERS = ("gamma", "scale", "input")
 #: where between start (0) and stop (1) fixed points are looked for: at no simple fraction, where symmetric systems
-#: have their bifurcations
-LEVELS = (0.0, 0.2137, 0.4361, 0.6180, 0.8293, 1.0)
+#: have their bifurcations; the ends last, since people like to start at one
+LEVELS = (0.4361, 0.6180, 0.2137, 0.8293, 0.0, 1.0)
 
 
 def continue_fixed_points(
@@ -84,7 +81,7 @@ def continue_fixed_points(
     atlas = Atlas(of, levels, steps)
     for p in map(float, levels):
         system, at = of.system(p)
-        for h in find_fixed_points(cast(Network, system), at, rng=generator).h:
+        for h in find_fixed_points(system, at, rng=generator, prove=False).h:
             atlas.add_fixed_point(h, p)
     name = "custom" if isinstance(of, Custom) else str(parameter)
     settings = {"parameter": name, "levels": levels.tolist(), "steps": steps}
@@ -93,8 +90,9 @@ def continue_fixed_points(
     system = of.system(start)[0] if net is None else net
     branches = tuple(_branch(of, run) for run in atlas.runs)
     points = _special_points(of, atlas.runs)
+    status = _status(branches) if atlas.complete else Status.CUT_SHORT
     provenance = Provenance("pseudo-arclength", system.hash, settings, seed)
-    return Branches(name, start, stop, system, branches, points, _status(branches), provenance)
+    return Branches(name, start, stop, system, branches, points, status, provenance)
 
 
 def _interval(start: float, stop: float) -> tuple[float, float]:
@@ -121,12 +119,14 @@ def _check(net: object, parameter: object, steps: object) -> None:
 
 
 def _branch(of: Family, run: Run) -> Branch:
-    z = np.array(run.z)
+    z, n_unstable, ends = np.array(run.z), np.array(run.n_unstable), run.ends
+    if z[0, -1] > z[-1, -1]:
+        z, n_unstable, ends = z[::-1], n_unstable[::-1], (ends[1], ends[0])
     status = Status.CUT_SHORT if {"steps", "stuck"} & set(run.ends) else Status.OK
     p = of.start + of.unit * z[:, -1]
-    for k, end in zip((0, -1), run.ends, strict=True):  # exactly, where it leaves the interval
+    for k, end in zip((0, -1), ends, strict=True):  # exactly, where it leaves the interval
         p[k] = {"start": of.start, "stop": of.stop}.get(end, p[k])
-    return Branch(p, z[:, :-1], np.array(run.n_unstable), run.ends, status, run.error)
+    return Branch(p, z[:, :-1], n_unstable, ends, status, run.error)
 
 
 def _special_points(of: Family, runs: list[Run]) -> tuple[SpecialPoint, ...]:
@@ -157,7 +157,7 @@ def _status(branches: tuple[Branch, ...]) -> Status:
 
 
 def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, seed: int | None) -> Branches:
-    found = find_fixed_points(cast(Network, net), u, rng=rng)
+    found = find_fixed_points(net, u, rng=rng, prove=False)
     branches, points = [], []
     for k, h in enumerate(found.h):
         mu, error = _spectrum(net.target_jacobian(h, u))
@@ -171,7 +171,8 @@ def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, 
             )
         p = np.union1d(np.linspace(start, stop, 101), [point.p for point in points if point.branch == k])
         n_unstable = np.sum(np.abs(1 - p[:, None] + p[:, None] * mu) >= 1 - 1e-12, axis=1)
-        error_h = float(found.residual[k] / max(np.abs(1 - mu).min(), 1e-300))
+        smallest = np.linalg.svd(np.eye(net.N) - net.target_jacobian(h, u), compute_uv=False)[-1]
+        error_h = float(found.residual[k] / smallest) if smallest > 1e-12 else np.inf  # one of a line of points
         ends = ("start", "stop")
         branches.append(Branch(p, np.repeat(h[None], len(p), axis=0), n_unstable, ends, Status.OK, error_h))
     settings = {"parameter": "gamma", "u": u.tolist()}
