@@ -185,6 +185,21 @@ class Network(System):
             return False
         return bool(np.abs(np.linalg.eigvals(np.maximum(self.W, 0))).max() < 1)
 
+    def trapping_box(self, u: ArrayLike | None = None) -> Array | None:
+        """The range of f where that is bounded; for ReLU and softplus, where `dissipative`, 0 to the solution of
+        y = W+ y + max(W_in u + b, 0) + f(0)."""
+        if not self.dissipative or self.activation.slope_peak is None:
+            return None
+        if self.activation.bounded:
+            f_lo, f_hi, _, _ = self.activation.ranges(np.full(self.N, -np.inf), np.full(self.N, np.inf))
+            if self.form == "rate":
+                return np.stack([f_lo, f_hi])
+            middle, radius = self.W @ (f_lo + f_hi) / 2 + self.drive(u), np.abs(self.W) @ (f_hi - f_lo) / 2
+            return np.stack([middle - radius, middle + radius])
+        drive = np.maximum(self.drive(u), 0) + self.activation.f(np.zeros(self.N))
+        top = np.linalg.solve(np.eye(self.N) - np.maximum(self.W, 0), drive)
+        return np.stack([np.zeros(self.N), top])
+
     @cached_property
     def svd(self) -> tuple[Array, Array, Array]:
         """Left singular vectors (N, N), singular values (N,), right singular vectors (N, N) of W = L diag(s) R."""

@@ -69,8 +69,9 @@ class Status(Enum):
 
     CUT_SHORT = (
         "cut short",
-        "a branch ends inside the interval because its budget of steps is spent or it could not be followed through "
-        "a singular point: its part shown holds; raise `steps`, or continue in a narrower interval",
+        "a branch ends inside the interval (its budget of steps is spent, or it could not be followed through a "
+        "singular point), or not every branch was followed: what is shown holds; raise `steps`, or continue in a "
+        "narrower interval",
     )
     NOTHING_FOUND = (
         "nothing found",

@@ -24,6 +24,7 @@ LONGEST = 0.02  #: step, relative to sqrt(N + 1) + |z|: short enough for a smoot
 CAREFUL = 60  #: short steps past a gap between two curves
 MOST_CURVES = 512
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
+SINGULAR = 1e-11  #: smallest singular value of I - dF/dh on a line of fixed points, which may be one at any p
 EDGE = 1e-9  #: of the interval, in z
 
 
@@ -35,6 +36,7 @@ class Run:
     n_unstable: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     ends: tuple[str, str] = ("", "")
+    arrivals: tuple[Array, Array] = (np.empty(0), np.empty(0))  # tangents at the ends, outwards
     error: float = 0.0
 
     def add(self, z: Array, n_unstable: int, error: float = 0.0) -> None:
@@ -61,27 +63,39 @@ class Atlas:
         self.passed: dict[float, list[Array]] = {p: [] for p in self.levels}
         self.runs: list[Run] = []
         self.crossings: list[_Crossing] = []
+        self.singular: set[float] = set()  # levels at which a curve was started from a line of fixed points
+        self.left: list[tuple[Array, float, float]] = []  # fixed points from which no curve could be started
 
     def add_fixed_point(self, h: Array, p: float) -> None:
         """Follow the curve through the fixed point `h` at level `p`, unless one that was followed passes there."""
         family, z = self.family, self.family.z(h, p)
         DG = family(z)[1]
         # a nearly singular point is known only to its residual over the smallest singular value
-        smallest = np.linalg.svd(DG[:, :-1], compute_uv=False)[-1]
-        size = 1 + np.abs(h).max()
-        near = max(SAME, 1e-11 / max(float(smallest), 1e-9)) * size
-        if any(np.abs(h - other).max() <= near for other in self.passed[p]):
+        smallest = float(np.linalg.svd(DG[:, :-1], compute_uv=False)[-1])
+        near = max(SAME, 1e-10 / max(smallest, 1e-9)) * (1 + np.abs(h).max())
+        if self._passes(h, p, near):
+            return
+        singular = smallest < SINGULAR  # one of a line of fixed points: one curve stands for all at this level
+        start = None if singular and p in self.singular else correct(family, z, tangent_of(DG))
+        if start is None or not np.isfinite(start.log) or len(self.runs) >= MOST_CURVES:
+            self.left.append((h, p, near))
             return
         self.passed[p].append(h)
-        start = correct(family, z, tangent_of(DG))
-        if start is not None and len(self.runs) < MOST_CURVES:
-            self._keep(self._both_ways(start))
-            self._follow_crossings()
+        self.singular |= {p} if singular else set()
+        self._keep(self._both_ways(start))
+        self._follow_crossings()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every curve seen was followed."""
+        return len(self.runs) < MOST_CURVES and all(self._passes(*seed) for seed in self.left)
+
+    def _passes(self, h: Array, p: float, near: float) -> bool:
+        return any(np.abs(h - other).max() <= near for other in self.passed[p])
 
     def _follow_crossings(self) -> None:
-        while len(self.runs) < MOST_CURVES:
-            waiting = [(c, k) for c in self.crossings for k in (0, 1) if not c.followed[k]]
-            if not waiting:
+        while waiting := [(c, k) for c in self.crossings for k in (0, 1) if not c.followed[k]]:
+            if len(self.runs) >= MOST_CURVES:
                 return
             crossing, k = waiting[0]
             crossing.followed[k] = True
@@ -105,6 +119,7 @@ class Atlas:
             backward.n_unstable[:0:-1] + ([joint] if branch_point else forward.n_unstable[:1]) + forward.n_unstable[1:],
             backward.events[::-1] + forward.events,
             (backward.ends[1], forward.ends[1]),
+            (backward.arrivals[1], forward.arrivals[1]),
             max(forward.error, backward.error),
         )
 
@@ -129,7 +144,8 @@ class Atlas:
         run, a = Run(), sample(self.family, start)
         run.add(start.z, a.n_unstable, start.error)
         rising = start.tangent[-1] > 0
-        if abs(start.z[-1] - (sqrt(self.family.N) if rising else 0.0)) < EDGE:  # it leaves the interval at once
+        gone = abs(start.z[-1] - (sqrt(self.family.N) if rising else 0.0)) < EDGE
+        if gone and abs(start.tangent[-1]) > EDGE:  # it leaves the interval at once
             return _ended(run, "stop" if rising else "start")
         for k, (b, found) in enumerate(self._neighbours(a, from_crossing)):
             if b is None:
@@ -144,7 +160,8 @@ class Atlas:
             self._note_levels(a.point, inside.point)
             run.add(inside.point.z, inside.n_unstable, inside.point.error)
             if end is not None:
-                return None if self._known(end[0], inside.point.z) else _ended(run, end[0])
+                run.arrivals = (-start.tangent, inside.point.tangent)
+                return None if self._known(end[0], inside.point) else _ended(run, end[0])
             if k + 1 >= self.steps:
                 return _ended(run, "steps")
             if np.abs(b.point.z[:-1]).max() > ESCAPED:
@@ -156,10 +173,13 @@ class Atlas:
                 return _ended(run, BRANCH_POINT)
         return _ended(run, "stuck")
 
-    def _known(self, end: str, z: Array) -> bool:
-        """Whether a curve already followed ends at `z`: then it is the same one."""
+    def _known(self, end: str, point: Point) -> bool:
+        """Whether a curve already followed ends there, coming from the same side: then it is the same one."""
         return any(
-            end == other and touch(z, run.z[k]) for run in self.runs for other, k in zip(run.ends, (0, -1), strict=True)
+            end == run.ends[k] and touch(point.z, run.z[-k]) and float(run.arrivals[k] @ point.tangent) > 0.9
+            for run in self.runs
+            for k in (0, 1)
+            if len(run.arrivals[k])
         )
 
     def _neighbours(self, a: Sample, from_crossing: bool) -> Iterator[tuple[Sample | None, list[Event]]]:
@@ -195,11 +215,11 @@ class Atlas:
         """Whether the curve ends between `a` and `b`, and where: beyond the interval, or back at its start."""
         family, top = self.family, sqrt(self.family.N)
         z = b.point.z
-        edge = 0.0 if z[-1] < 0 else top if z[-1] > top else None
+        edge = 0.0 if z[-1] < -EDGE else top if z[-1] > top + EDGE else None
         if edge is not None:
             at = locate(family, a.point, b.point, lambda point: float(point.z[-1] - edge), 1e-13)
             name = "start" if edge == 0 else "stop"
-            return (name, sample(family, at)) if at is not None else ("stuck", a)
+            return name, a if at is None else sample(family, at)  # None: a is at the edge already
         if k > 1 and passes(start, a.point, b.point):
             at = locate(family, a.point, b.point, lambda point: float((point.z - start.z) @ start.tangent), 1e-13)
             if at is not None and touch(at.z, start.z):

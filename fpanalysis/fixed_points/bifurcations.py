@@ -167,7 +167,7 @@ def _crossing(family: Family, a: Sample, b: Sample) -> Event | None:
         return event if abs(det(point)) < JUMP else None
     if abs(polished.gap) > GAP * (1 + np.abs(polished.z).max()):
         raise Jumped
-    error = family.unit * (polished.step + ROUNDING)
+    error = family.unit * (polished.step + ROUNDING + family.slope_error)
     values = family.eigenvalues(polished.z, family(polished.z)[1])
     eigenvalue = complex(values[np.argmin(np.abs(values - 1))])
     if polished.lines is None:

@@ -43,7 +43,7 @@ class SpecialPoint:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """One curve of fixed points, in the order in which it runs.
+    """One curve of fixed points, in the order in which it runs, from its end at smaller p.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Branch:
         "branch point" (where more than two curves meet), "infinity", "steps" (the budget is spent) or "stuck" (it
         could not be followed any further).
     status : OK, or CUT_SHORT for ends "steps" and "stuck".
-    error : the largest last correction: bounds the distance of the points from the curve.
+    error : bound on the distance of the points from the curve (infinite on a line of fixed points).
     """
 
     p: Array
@@ -121,7 +121,7 @@ class Branches:
         )
 
     def document(self) -> dict[str, Any]:
-        """Everything as plain lists and numbers for JSON."""
+        """Everything as plain lists and numbers for JSON; an error that is not known is None."""
         return {
             "schema": SCHEMA,
             "version": self.provenance.version,
@@ -133,7 +133,7 @@ class Branches:
             "start": self.start,
             "stop": self.stop,
             "status": self.status.value,
-            "error": self.error,
+            "error": _finite(self.error),
             "branches": [
                 {
                     "p": branch.p.tolist(),
@@ -141,7 +141,7 @@ class Branches:
                     "n_unstable": branch.n_unstable.tolist(),
                     "ends": list(branch.ends),
                     "status": branch.status.value,
-                    "error": branch.error,
+                    "error": _finite(branch.error),
                 }
                 for branch in self
             ],
@@ -152,8 +152,12 @@ class Branches:
                     "h": point.h.tolist(),
                     "eigenvalue": [point.eigenvalue.real, point.eigenvalue.imag],
                     "branch": point.branch,
-                    "error": point.error,
+                    "error": _finite(point.error),
                 }
                 for point in self.points
             ],
         }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -27,8 +27,8 @@ Array = NDArray[np.float64]
 
 PARAMETERS = ("gamma", "scale", "input")
 #: where between start (0) and stop (1) fixed points are looked for: at no simple fraction, where symmetric systems
-#: have their bifurcations
-LEVELS = (0.0, 0.2137, 0.4361, 0.6180, 0.8293, 1.0)
+#: have their bifurcations; the ends last, since people like to start at one
+LEVELS = (0.4361, 0.6180, 0.2137, 0.8293, 0.0, 1.0)
 
 
 def continue_fixed_points(
@@ -90,8 +90,9 @@ def continue_fixed_points(
     system = of.system(start)[0] if net is None else net
     branches = tuple(_branch(of, run) for run in atlas.runs)
     points = _special_points(of, atlas.runs)
+    status = _status(branches) if atlas.complete else Status.CUT_SHORT
     provenance = Provenance("pseudo-arclength", system.hash, settings, seed)
-    return Branches(name, start, stop, system, branches, points, _status(branches), provenance)
+    return Branches(name, start, stop, system, branches, points, status, provenance)
 
 
 def _interval(start: float, stop: float) -> tuple[float, float]:
@@ -118,12 +119,14 @@ def _check(net: object, parameter: object, steps: object) -> None:
 
 
 def _branch(of: Family, run: Run) -> Branch:
-    z = np.array(run.z)
+    z, n_unstable, ends = np.array(run.z), np.array(run.n_unstable), run.ends
+    if z[0, -1] > z[-1, -1]:
+        z, n_unstable, ends = z[::-1], n_unstable[::-1], (ends[1], ends[0])
     status = Status.CUT_SHORT if {"steps", "stuck"} & set(run.ends) else Status.OK
     p = of.start + of.unit * z[:, -1]
-    for k, end in zip((0, -1), run.ends, strict=True):  # exactly, where it leaves the interval
+    for k, end in zip((0, -1), ends, strict=True):  # exactly, where it leaves the interval
         p[k] = {"start": of.start, "stop": of.stop}.get(end, p[k])
-    return Branch(p, z[:, :-1], np.array(run.n_unstable), run.ends, status, run.error)
+    return Branch(p, z[:, :-1], n_unstable, ends, status, run.error)
 
 
 def _special_points(of: Family, runs: list[Run]) -> tuple[SpecialPoint, ...]:
@@ -168,7 +171,8 @@ def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, 
             )
         p = np.union1d(np.linspace(start, stop, 101), [point.p for point in points if point.branch == k])
         n_unstable = np.sum(np.abs(1 - p[:, None] + p[:, None] * mu) >= 1 - 1e-12, axis=1)
-        error_h = float(found.residual[k] / max(np.abs(1 - mu).min(), 1e-300))
+        smallest = np.linalg.svd(np.eye(net.N) - net.target_jacobian(h, u), compute_uv=False)[-1]
+        error_h = float(found.residual[k] / smallest) if smallest > 1e-12 else np.inf  # one of a line of points
         ends = ("start", "stop")
         branches.append(Branch(p, np.repeat(h[None], len(p), axis=0), n_unstable, ends, Status.OK, error_h))
     settings = {"parameter": "gamma", "u": u.tolist()}

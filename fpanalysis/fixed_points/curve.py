@@ -125,7 +125,8 @@ def _advance(G: Function, point: Point, step: float, unit: float) -> tuple[Point
             if turned <= limit and off <= 2 * TURN * step * unit:
                 return found, step
         step, shrink = step * shrink, max(shrink / 2, 0.1)
-    return _turn(G, point, SHORTEST * unit), SHORTEST
+    turns = (_turn(G, point, scale * SHORTEST * unit) for scale in (1, 10, 100))
+    return next((found for found in turns if found is not None), None), SHORTEST
 
 
 def _turn(G: Function, point: Point, step: float) -> Point | None:

@@ -23,10 +23,13 @@ Array = NDArray[np.float64]
 Maker = Callable[[float], tuple[System, ArrayLike | None]]
 
 DIFFERENCE = 1e-5  #: step of the central difference dF/dp, relative to the interval
+DIFFERENCE_ERROR = 1e-10  #: of such a difference: its own, square, and rounding over the step
 
 
 class Family(ABC):
     """F(h; p) on the interval from `start` to `stop`."""
+
+    slope_error = 0.0  #: relative error of dF/dp
 
     def __init__(self, N: int, start: float, stop: float) -> None:
         self.N, self.start, self.stop = N, start, stop
@@ -68,6 +71,8 @@ class Family(ABC):
 
 class Custom(Family):
     """`make(p)` gives the system and its input; dF/dp by central differences."""
+
+    slope_error = DIFFERENCE_ERROR
 
     def __init__(self, make: Maker, start: float, stop: float) -> None:
         self.make = make
@@ -122,6 +127,8 @@ class Input(Family):
     def __init__(self, net: System, u: Array, direction: Array, start: float, stop: float) -> None:
         super().__init__(net.N, start, stop)
         self.net, self.u, self.direction = net, u, direction
+        if not isinstance(net, Network):
+            self.slope_error = DIFFERENCE_ERROR
 
     def system(self, p: float) -> tuple[System, Array]:
         return self.net, self.u + p * self.direction

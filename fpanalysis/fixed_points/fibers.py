@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.curve import Function, Point, correct, passes, tangent_of, trace
 from fpanalysis.fixed_points.newton import bound, newton
-from fpanalysis.network import Network
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
-BEYOND = 6.0  #: a curve this many times as far out as any fixed point can be is not followed further
-GROWTH = 6.0  #: the same, of the farthest passage seen, where no bound is known
+#: a curve this many times as far out as any fixed point can be, or as those seen where that is not known, is left
+BEYOND = 6.0
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
 
 
@@ -50,21 +49,23 @@ def fibers(net: System, u: Array, start: Array, rng: Generator, steps: int = 200
     if first is None:
         return np.empty((0, net.N))
     back = first._replace(tangent=-first.tangent, sign=-first.sign)
-    guesses = [h for way in (first, back) for h in _passages(G, way, _reach(net, u), steps)]
+    guesses = [h for way in (first, back) for h in _passages(G, way, net.trapping_box(u), steps)]
     h, residual = newton(net, np.reshape(guesses, (-1, net.N)), u)
     return _distinct(h[residual <= bound(h)], start)
 
 
-def _passages(G: Function, start: Point, reach: Array | None, steps: int) -> list[Array]:
+def _passages(G: Function, start: Point, box: Array | None, steps: int) -> list[Array]:
     """Where alpha passes through zero on the curve from `start` on, to first order."""
     found: list[Array] = []
-    a, limit = start, GROWTH * (1 + np.abs(start.z[:-1]).max())
+    centre, reach = (np.zeros(1), np.zeros(1)) if box is None else (box.mean(axis=0), np.ptp(box, axis=0) / 2)
+    a, seen = start, float(np.abs(start.z[:-1]).max())
     for k, b in enumerate(islice(trace(G, start), steps)):
         if (a.z[-1] > 0) != (b.z[-1] > 0) and k:
             t = a.z[-1] / (a.z[-1] - b.z[-1])
             found.append(((1 - t) * a.z + t * b.z)[:-1])
-            limit = max(limit, GROWTH * (1 + np.abs(found[-1]).max()))
-        if np.any(np.abs(b.z[:-1]) > (limit if reach is None else reach)) or (k and passes(start, a, b)):
+            seen = max(seen, float(np.abs(found[-1]).max()))
+        out = np.abs(b.z[:-1] - centre) > BEYOND * (1 + seen if box is None else reach)
+        if out.any() or (k and passes(start, a, b)):
             break
         a = b
     return found
@@ -77,14 +78,3 @@ def _distinct(h: Array, start: Array) -> Array:
         if (np.abs(found - row).max(axis=1) > SAME * (1 + np.abs(row).max())).all():
             found = np.vstack([found, row])
     return found[1:]
-
-
-def _reach(net: System, u: Array) -> Array | None:
-    """(N,), beyond which |h| is no fixed point's, times `BEYOND`; None if not known."""
-    if not (isinstance(net, Network) and net.activation.bounded):
-        return None
-    ends = net.activation.f(np.multiply.outer([-1e9, 1e9], np.ones(net.N)))
-    largest = np.abs(ends).max(axis=0)
-    if net.form == "current":
-        largest = np.abs(net.W) @ largest + np.abs(net.drive(u))
-    return np.asarray(BEYOND * largest)

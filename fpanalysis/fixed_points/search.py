@@ -36,6 +36,7 @@ class Search:
         self.net, self.u, self.rng = net, u, rng
         self.equation = smallest(net, u)
         self.points = Points(self.equation, net.N)
+        self._box = net.trapping_box(u)
         self.count = int(np.clip(WORK / self.equation.dim**1.5, FEWEST, MOST))
         self.dry, self.rounds, self.starts = False, 0, 0
         self._waiting: dict[str, tuple[int, NDArray[np.intp]]] = {}
@@ -76,8 +77,16 @@ class Search:
     def include(self, h: Array) -> int:
         """Add the zeros that Newton reaches from `h` (K, N), close by; the number of those that are new."""
         h, residual = newton(self.net, h, self.u)
-        h = self.points.unknown(h[residual <= bound(h)], SAME)
+        h = self.points.unknown(h[(residual <= bound(h)) & self._possible(h)], SAME)
         return self.points.add(h, self._on_a_kink(h))
+
+    def _possible(self, h: Array) -> NDArray[np.bool_]:
+        """Whether `h` is where fixed points can be: a gate that closes for ever makes F(h) - h underflow far away."""
+        if self._box is None:
+            return np.ones(len(h), bool)
+        low, high = self._box
+        slack = NEAR * (1 + np.abs(h).max(axis=1, keepdims=True, initial=0.0))
+        return np.asarray(((h >= low - slack) & (h <= high + slack)).all(axis=1))
 
     def _on_a_kink(self, h: Array) -> NDArray[np.bool_]:
         """Whether f has no derivative at some neuron's pre-activation, so that dF/dh has none."""
