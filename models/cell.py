@@ -42,6 +42,10 @@ class Dynamics(ABC):
     def jacobian(self, u: Tensor, h: Tensor) -> Tensor:
         """dF/dh, (K, N, N), without gradients."""
 
+    def variation(self, u: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See `System.variation`."""
+        return None
+
     def box(self, u: Tensor) -> Tensor | None:
         """Corners (2, N) of a box that F maps into itself at input u (n_in,) and that holds all its fixed points;
         None where no such box is known."""
@@ -150,6 +154,12 @@ class Cell(System):
         if not len(rows):
             return np.zeros((*lead, self.N, self.N))
         return self.dynamics.jacobian(inputs, rows).numpy().reshape(*lead, self.N, self.N)
+
+    def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
+        """See `System.variation`: known for smooth gated layers."""
+        rows, inputs, _ = self._rows(h, u)
+        bounds = self.dynamics.variation(inputs, rows, torch.tensor(r))
+        return None if bounds is None else (bounds[0].numpy(), bounds[1].numpy())
 
     def _rows(self, h: ArrayLike, u: ArrayLike | None) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """States and inputs as tensors of their own, (K, N) and (K, n_in), and the leading axes they had."""
