@@ -31,27 +31,39 @@ class Stack(Dynamics):
         self.places = [blocks[:, layer].flatten() for layer in range(L)]  #: where each layer's state lies
 
     def step(self, u: Tensor, h: Tensor) -> Tensor:
+        return self._step(u, h, False)
+
+    def still(self, u: Tensor, h: Tensor) -> Tensor:
+        return self._step(u, h, True)
+
+    def _step(self, u: Tensor, h: Tensor, still: bool) -> Tensor:
         if len(self.layers) == 1:
-            return self.layers[0].advance(u, h)
+            return self.layers[0].advance(u, h, still)
         new = []
         for layer, place in zip(self.layers, self.places, strict=True):
-            new.append(layer.advance(u, h[:, place]))
+            new.append(layer.advance(u, h[:, place], still))
             u = new[-1][:, : layer.H]
         return torch.cat(new, -1)[:, torch.cat(self.places).argsort()]
 
-    @torch.no_grad()
     def jacobian(self, u: Tensor, h: Tensor) -> Tensor:
+        return self._jacobian(u, h, False)
+
+    def still_jacobian(self, u: Tensor, h: Tensor) -> Tensor:
+        return self._jacobian(u, h, True)
+
+    @torch.no_grad()
+    def _jacobian(self, u: Tensor, h: Tensor, still: bool) -> Tensor:
         """Block lower triangular in the layers: dh'_l/dh = ds'_l/ds_l + (ds'_l/dv) dv/dh, v = h'_{l-1}."""
         if len(self.layers) == 1:
-            return self.layers[0].jacobian(u, h)
+            return self.layers[0].jacobian(u, h, still)
         J = h.new_zeros(len(h), self.N, self.N)
         below: Tensor | None = None
         for layer, place in zip(self.layers, self.places, strict=True):
             s = h[:, place]
             if below is not None:
-                J[:, place] = layer.input_jacobian(u, s) @ below
-            J[:, place[:, None], place] = layer.jacobian(u, s)
-            u, below = layer.advance(u, s)[:, : layer.H], J[:, place[: layer.H]]
+                J[:, place] = layer.input_jacobian(u, s, still) @ below
+            J[:, place[:, None], place] = layer.jacobian(u, s, still)
+            u, below = layer.advance(u, s, still)[:, : layer.H], J[:, place[: layer.H]]
         return J
 
     def variation(self, u: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, Tensor] | None:

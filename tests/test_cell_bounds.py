@@ -132,3 +132,23 @@ def test_fixed_points_of_a_gru_are_certified():
     own = from_torch(lambda u, h: 0.5 * torch.cos(h), n_in=0, N=2)
     assert own.variation(np.zeros((1, 2)), np.zeros(0), np.ones(1)) is None
     assert not fpa.find_fixed_points(own).certified.any()
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_still_map_has_the_same_fixed_points_and_indices(kind):
+    """Jacobian against central differences (error e^2 + 1e-16 / e, times the size of c); zeros and signs against F."""
+    module = LAYERS[kind]()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(2)
+    cell, rng = from_torch(module), np.random.default_rng(0)
+    u, h, e = rng.normal(size=3), rng.normal(size=(3, cell.N)), 1e-6
+    differences = [(cell.still(h + e * v, u) - cell.still(h - e * v, u)) / (2 * e) for v in np.eye(cell.N)]
+    J = cell.still_jacobian(h, u)
+    assert np.abs(J - np.stack(differences, -1)).max() <= 1e-8 * (1 + np.abs(J).max())
+    points = fpa.find_fixed_points(cell, u)
+    points = points.h[points.certified]
+    assert len(points)
+    assert np.abs(cell.still(points, u) - points).max() <= 1e-9
+    signs = [np.linalg.slogdet(np.eye(cell.N) - f(points, u))[0] for f in (cell.target_jacobian, cell.still_jacobian)]
+    assert (signs[0] == signs[1]).all()
