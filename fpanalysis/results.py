@@ -54,7 +54,7 @@ class Status(Enum):
     )
     NOT_APPLICABLE = (
         "not applicable",
-        "this method's assumptions do not hold for this network: use 'closure' or 'monte-carlo'",
+        "this method's assumptions do not hold for this system: use 'monte-carlo', or for a Network 'closure'",
     )
     POORLY_MIXED = (
         "poorly mixed",

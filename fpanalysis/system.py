@@ -66,6 +66,16 @@ class System(ABC):
     def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """F(h, u), where the noise-free step pulls the state: (..., N)."""
 
+    def still(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """A map with the same fixed points as F, and the same signs of det(I - dF/dh) there, (..., N).
+
+        F itself, unless a gate that keeps the old state holds nearly still what is far from a fixed point."""
+        return self.target(h, u)
+
+    def still_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """Its Jacobian, (..., N, N)."""
+        return self.target_jacobian(h, u)
+
     @abstractmethod
     def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """dF/dh, (..., N, N)."""

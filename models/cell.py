@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,6 +42,18 @@ class Dynamics(ABC):
     @abstractmethod
     def jacobian(self, u: Tensor, h: Tensor) -> Tensor:
         """dF/dh, (K, N, N), without gradients."""
+
+    def still(self, u: Tensor, h: Tensor) -> Tensor:
+        """A map with the fixed points of F and no gates that keep the old state, (K, N); F where there is none."""
+        return self.step(u, h)
+
+    def still_jacobian(self, u: Tensor, h: Tensor) -> Tensor:
+        """Its Jacobian, (K, N, N), without gradients."""
+        return self.jacobian(u, h)
+
+    def variation(self, u: Tensor, h: Tensor, r: Tensor) -> tuple[Tensor, Tensor] | None:
+        """See `System.variation`."""
+        return None
 
     def box(self, u: Tensor) -> Tensor | None:
         """Corners (2, N) of a box that F maps into itself at input u (n_in,) and that holds all its fixed points;
@@ -138,18 +151,35 @@ class Cell(System):
 
     def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """F(h, u), the noise-free step: (..., N)."""
-        rows, inputs, lead = self._rows(h, u)
-        if not len(rows):
-            return np.zeros((*lead, self.N))
-        with torch.no_grad():
-            return self.dynamics.step(inputs, rows).numpy().reshape(*lead, self.N).copy()
+        return self._evaluate(self.dynamics.step, h, u, (self.N,)).copy()  # a callable may keep it
 
     def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
         """dF/dh, (..., N, N); not finite where the cell's derivatives are not."""
+        return self._evaluate(self.dynamics.jacobian, h, u, (self.N, self.N))
+
+    def still(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """See `System.still`: n for the GRU, c = i * g / (1 - f) and h = o * tanh(c) for the LSTM, (..., N)."""
+        return self._evaluate(self.dynamics.still, h, u, (self.N,)).copy()
+
+    def still_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """Its Jacobian, (..., N, N)."""
+        return self._evaluate(self.dynamics.still_jacobian, h, u, (self.N, self.N))
+
+    def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
+        """See `System.variation`: known for smooth gated layers."""
+        rows, inputs, _ = self._rows(h, u)
+        bounds = self.dynamics.variation(inputs, rows, torch.tensor(r))
+        return None if bounds is None else (bounds[0].numpy(), bounds[1].numpy())
+
+    @torch.no_grad()
+    def _evaluate(
+        self, f: Callable[[Tensor, Tensor], Tensor], h: ArrayLike, u: ArrayLike | None, shape: tuple[int, ...]
+    ) -> Array:
+        """`f` at the states, each value of `shape`, as an array."""
         rows, inputs, lead = self._rows(h, u)
         if not len(rows):
-            return np.zeros((*lead, self.N, self.N))
-        return self.dynamics.jacobian(inputs, rows).numpy().reshape(*lead, self.N, self.N)
+            return np.zeros((*lead, *shape))
+        return f(inputs, rows).numpy().reshape(*lead, *shape)
 
     def _rows(self, h: ArrayLike, u: ArrayLike | None) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         """States and inputs as tensors of their own, (K, N) and (K, n_in), and the leading axes they had."""

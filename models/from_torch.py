@@ -19,7 +19,8 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
 from ._callable import Automatic
-from ._layers import GRULayer, Layer, LSTMLayer, ReluLayer, Stack, TanhLayer
+from ._layers import GRULayer, Layer, LSTMLayer, ReluLayer, TanhLayer
+from ._stack import Stack
 from .cell import Cell, readout_of
 
 LAYERS: dict[str, type[Layer]] = {"tanh": TanhLayer, "relu": ReluLayer, "GRU": GRULayer, "LSTM": LSTMLayer}

@@ -361,38 +361,3 @@ def test_frozen_normalisation_and_parametrizations_in_evaluation_mode_are_used()
     u, h = states(cell)
     expected = stepped(copy.deepcopy(module).double(), torch.from_numpy(u), torch.from_numpy(h)).detach().numpy()
     assert np.abs(cell.step(h, u) - expected).max() <= 1e-6  # torch normalises in float32 before the copy
-
-
-@pytest.mark.parametrize("make", [lambda: nn.GRU(2, 4, 2), lambda: nn.LSTM(2, 4, 2), lambda: nn.RNN(2, 4, 2)])
-def test_the_trapping_box_is_mapped_into_itself_and_holds_the_fixed_points(make):
-    """Corners and random states of the box stay inside; zeros outside are those of saturated gates alone."""
-    module = make()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.mul_(2)
-    cell, rng, u = from_torch(module), np.random.default_rng(0), np.array([1.0, -1.0])
-    low, high = cell.trapping_box(u)
-    inside = low + (high - low) * np.concatenate([rng.random((500, cell.N)), rng.integers(2, size=(500, cell.N))])
-    image = cell.target(inside, u)
-    assert ((low <= image) & (image <= high)).all()
-    h, residual = newton(cell, 3 * rng.normal(size=(100, cell.N)), u)
-    smallest = np.linalg.svd(np.eye(cell.N) - cell.target_jacobian(h, u), compute_uv=False)[:, -1]
-    rows = (residual <= bound(h)) & (smallest > 1e-4)
-    assert rows.sum() > 5
-    assert ((low <= h) & (h <= high))[rows].all()
-
-
-def test_the_box_of_an_lstm_unit_is_sharp():
-    """One unit with h = c = 0 weights: c = i g / (1 - f), largest where i = g = 1."""
-    module = nn.LSTM(1, 1)
-    with torch.no_grad():
-        for p in module.parameters():
-            p.zero_()
-        module.bias_ih_l0.copy_(torch.tensor([40.0, 2.0, 40.0, 0.0]))
-    cell = from_torch(module)
-    h, residual = newton(cell, np.array([[0.0, 8.0]]), np.zeros(1))
-    assert residual[0] <= bound(h)[0]
-    assert h[0, 1] == pytest.approx(1 + np.exp(2), rel=1e-12)
-    assert cell.trapping_box()[1] == pytest.approx([1, 1 + np.exp(2)], rel=1e-12)
-    assert from_torch(nn.RNN(1, 2, 2, nonlinearity="relu")).trapping_box() is None
-    assert from_torch(lambda u, h: torch.tanh(h), n_in=0, N=1).trapping_box() is None

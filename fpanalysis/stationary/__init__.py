@@ -1,8 +1,9 @@
-"""Stationary laws of noisy networks: one file per method, found by its name.
+"""Stationary laws of noisy networks and cells: one file per method, found by its name.
 
 A method is a file of this folder without a leading underscore; ``small_noise.py`` is "small-noise". It gives
 ``solve(problems, rng, **settings) -> list[Stationary]``, and gets several problems at once so that it can
-share work between them (a sweep of noise levels, a set of inputs).
+share work between them (a sweep of noise levels, a set of inputs). It is for a Network, unless its file says
+``ANY_SYSTEM = True``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
 from fpanalysis.network import Network
-from fpanalysis.results import InputError
-from fpanalysis.stationary._result import Problem, Stationary, point_mass
+from fpanalysis.results import InputError, Status
+from fpanalysis.stationary._result import Problem, Stationary, failed, point_mass
+from fpanalysis.system import System
 
 __all__ = ["Problem", "Stationary", "methods", "solve", "stationary"]
 
@@ -35,7 +38,7 @@ def methods() -> list[str]:
 
 
 def stationary(
-    net: Network,
+    net: System,
     u: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
     method: str = AUTO,
@@ -48,7 +51,7 @@ def stationary(
     Parameters
     ----------
     u, sigma : None means zero input, and the network's own sigma.
-    method : one of :func:`methods`, or "auto": the closure.
+    method : one of :func:`methods`, or "auto": the closure, and for a Cell, which has none, small-noise.
     start : (N,), optional
         The fixed point (or a state in its basin) about which local methods work; by default the end of the
         noise-free trajectory from 0.
@@ -64,15 +67,15 @@ def stationary(
     InputError
         On an unknown method or setting, or values that do not fit the network.
     """
-    if not isinstance(net, Network):
-        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    if not isinstance(net, System):
+        raise InputError(f"net must be a fpanalysis.Network or Cell; found {type(net).__name__}")
     u = net.check_condition(u)
     sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
     h = np.zeros(net.N) if start is None else check_vector("start", start, net.N)
     return solve([locate(net, u, sigma, h)], method, rng, **settings)[0]
 
 
-def locate(net: Network, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray) -> Problem:
+def locate(net: System, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray) -> Problem:
     """The problem about the fixed point that the noise-free dynamics reaches from `h`."""
     residual = np.abs(net.target(h, u) - h).max()
     rests = bool(residual <= bound(h[None])[0])
@@ -86,11 +89,16 @@ def solve(
     problems: Sequence[Problem], method: str = AUTO, rng: int | Generator = 0, **settings: Any
 ) -> list[Stationary]:
     """The stationary laws of several problems by one method, sharing work between them; sigma = 0 is a point mass."""
-    name = "closure" if method == AUTO else method
+    weights = all(isinstance(problem.net, Network) for problem in problems)
+    name = ("closure" if weights else "small-noise") if method == AUTO else method
     if name not in methods():
         raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
     check_rng(rng)
-    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    module = _module(name)
+    if not (weights or _takes_any_system(module)):
+        general = ", ".join(known for known in methods() if _takes_any_system(_module(known)))
+        reason = f"{name} needs the weights of a Network; for a Cell: {general}"
+        return [failed(problem, name, Status.NOT_APPLICABLE, reason=reason) for problem in problems]
     noisy = [k for k, problem in enumerate(problems) if np.any(problem.sigma)]
     results = [point_mass(problem, name) for problem in problems]
     try:
@@ -102,3 +110,11 @@ def solve(
     for k, result in zip(noisy, found, strict=True):
         results[k] = result
     return results
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def _takes_any_system(module: ModuleType) -> bool:
+    return getattr(module, "ANY_SYSTEM", False)

@@ -20,25 +20,35 @@ def relaxation_time(problems: Sequence[Problem]) -> Array:
     """Steps in which a perturbation of the mean changes by a factor e, (P,), for problems of one network.
 
     1 / |log rho| with rho the spectral radius of the step's Jacobian at `start`; the larger of the noise-free
-    one and the one smoothed by the noise, whose slopes are G(a, s) = E f'(a + s xi) (a ReLU that is silent
-    without noise still has a slope with it). rho > 1 counts as well: the time to leave an unstable start.
+    one and, for a Network, the one smoothed by the noise, whose slopes are G(a, s) = E f'(a + s xi) (a ReLU that
+    is silent without noise still has a slope with it). rho > 1 counts as well: the time to leave an unstable start.
     """
     tau = np.zeros(len(problems))
     size = max(1, BLOCK // problems[0].net.N ** 2)
     for first in range(0, len(problems), size):
         part = problems[first : first + size]
-        slopes = np.array([_slopes(problem, problem.start) for problem in part])
-        rate = np.abs(log_radius(_jacobian(part[0].net, slopes))).min(axis=1)
+        jacobians = np.array([_jacobians(problem, problem.start) for problem in part])
+        rate = np.abs(log_radius(jacobians)).min(axis=1)
         with np.errstate(divide="ignore"):
             tau[first : first + size] = 1 / rate
     return np.minimum(tau, 2.0**40)
+
+
+def _jacobians(problem: Problem, h: Array) -> Array:
+    """The step's Jacobian at state h without and with the smoothing by the noise, as far as known: (1 or 2, N, N)."""
+    if not isinstance(problem.net, Network):
+        return problem.net.jacobian(h[None], problem.u)
+    net, slopes = problem.net, _slopes(problem, h)
+    gamma = np.broadcast_to(net.gamma, (net.N,))
+    DW = slopes[..., :, None] * net.W if net.form == "rate" else net.W * slopes[..., None, :]
+    return np.diag(1 - gamma) + gamma[:, None] * DW
 
 
 def _slopes(problem: Problem, h: Array) -> Array:
     """f'(a) and G(a, s) at state h, (2, N). s is the standard deviation of what enters f: sigma for noise
     "in"; else that of the noise filtered by the leak alone, sqrt(gamma / (2 - gamma)) sigma, which reaches f
     through W (noise "out") or directly (current form)."""
-    net = problem.net
+    net = problem.network
     sigma = np.broadcast_to(problem.sigma, (net.N,))
     s = sigma
     if net.form == "current" or net.placement == "out":
@@ -47,13 +57,6 @@ def _slopes(problem: Problem, h: Array) -> Array:
         s = np.sqrt(net.W**2 @ s**2)
     a = net.preactivation(h, problem.u)
     return np.array([net.activation.df(a), net.activation.G(a, s)])
-
-
-def _jacobian(net: Network, slopes: Array) -> Array:
-    """(1 - gamma) I + gamma D W (rate form) or gamma W D (current form) for slopes D (..., N)."""
-    gamma = np.broadcast_to(net.gamma, (net.N,))
-    DW = slopes[..., :, None] * net.W if net.form == "rate" else net.W * slopes[..., None, :]
-    return np.diag(1 - gamma) + gamma[:, None] * DW
 
 
 def log_radius(J: Array) -> Array:
@@ -76,4 +79,4 @@ def still_growing(problem: Problem, means: Array) -> bool:
     """Whether batch means (batches, N) moved away from `start` to the end, where the smoothed dynamics grows."""
     distance = np.abs(means - problem.start).max(axis=1)
     rising = bool(np.all(np.diff(distance[len(distance) // 2 :]) > 0))
-    return rising and bool(log_radius(_jacobian(problem.net, _slopes(problem, means[-1])[1])) >= -1e-9)
+    return rising and bool(log_radius(_jacobians(problem, means[-1])[-1]) >= -1e-9)

@@ -13,25 +13,33 @@ from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.seeds import ESCAPED
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One stationary law to find: `net` at constant input `u` (n_in,) and noise `sigma`, about the fixed
+    """One stationary law to find: of the system `net` at constant input `u` (n_in,) and noise `sigma`, about the fixed
     point `start` (N,), from which the method starts. `stable` says whether `start` is a stable fixed point."""
 
-    net: Network
+    net: System
     u: Array
     sigma: float | Array
     start: Array
     stable: bool = True
 
+    @property
+    def network(self) -> Network:
+        """`net`, for methods that work with the weights of a Network."""
+        if not isinstance(self.net, Network):
+            raise TypeError(f"a Network is needed, not a {type(self.net).__name__}")
+        return self.net
+
 
 @dataclass(frozen=True, eq=False)
 class Stationary:
-    """A stationary law of a noisy network, exact or approximate.
+    """A stationary law of a noisy system, exact or approximate.
 
     Attributes
     ----------
@@ -94,7 +102,7 @@ def point_mass(problem: Problem, method: str) -> Stationary:
     gap = np.abs(net.target(h, problem.u) - h).max()
     if not gap <= bound(h[None])[0]:
         return failed(problem, method, unsettled(problem))
-    rates = h if net.form == "rate" else net.activation.f(h)
+    rates = net.activation.f(h) if isinstance(net, Network) and net.form == "current" else h
     zero = np.zeros(net.N)
     return Stationary(
         mean=h,
@@ -113,7 +121,7 @@ def point_mass(problem: Problem, method: str) -> Stationary:
 
 def input_variance(problem: Problem, C: Array) -> Array:
     """s_i^2, the variance of what enters f: diag(W C W^T), plus sigma^2 with noise in; diag C in the current form."""
-    net = problem.net
+    net = problem.network
     if net.form == "current":
         return np.maximum(np.diag(C), 0.0)
     s2 = np.maximum(np.einsum("ij,ij->i", net.W @ C, net.W), 0.0)

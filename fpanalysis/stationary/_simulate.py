@@ -1,4 +1,4 @@
-"""Many chains of many problems of one network, stepped together: one matrix product per step for all of them.
+"""Many chains of many problems of one system, stepped together: one matrix product per step for all of them.
 
 The state is a tensor h (P, 2, B, N): P problems, the two signs of an antithetic pair, B pairs, N neurons.
 At step t every problem sees the same standard normal xi_t (B, N), scaled by its own sigma and, in the
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 
 from fpanalysis.network import Network
 from fpanalysis.stationary._result import Problem
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
+Sampler = Callable[[torch.Tensor, torch.Tensor | None], None]
 
 BOUND = 1e5  #: a state this many times larger than everything that drives it has diverged
 CHECK = 256  #: steps between two looks for divergence during burn-in, at most
@@ -56,16 +59,19 @@ class Samples:
 
 
 class Ensemble:
-    """The chains of some problems of one network, all at the same step of the same noise."""
+    """The chains of some problems of one system, all at the same step of the same noise."""
 
-    def __init__(self, net: Network, problems: Sequence[Problem], pairs: int, seed: int, dtype: torch.dtype) -> None:
+    def __init__(self, net: System, problems: Sequence[Problem], pairs: int, seed: int, dtype: torch.dtype) -> None:
         self.net, self.pairs, self.dtype = net, pairs, dtype
         self.noise = torch.Generator().manual_seed(seed)
         self.xi = torch.empty(pairs, net.N)
-        self.WT = self._tensor(net.W.T)
         self.gamma = self._tensor(net.gamma)
-        drive = np.array([net.drive(problem.u) for problem in problems])
         start = np.array([problem.start for problem in problems])
+        self.u = np.array([problem.u for problem in problems])[:, None, None]
+        self.current = isinstance(net, Network) and net.form == "current"
+        if isinstance(net, Network):
+            self.WT = self._tensor(net.W.T)
+        drive = (net.drive if isinstance(net, Network) else partial(net.target, start))(self.u[:, 0, 0])
         sigma = np.array([np.broadcast_to(problem.sigma, (net.N,)) for problem in problems])
         self.bound = BOUND * (1 + np.abs(start).max(1) + np.abs(drive).max(1) + sigma.max(1))
         if all(np.ndim(problem.sigma) == 0 for problem in problems):
@@ -80,23 +86,26 @@ class Ensemble:
     def _tensor(self, array: object) -> torch.Tensor:
         return torch.tensor(np.asarray(array), dtype=self.dtype)
 
-    def step(self, sample: Callable[[torch.Tensor, torch.Tensor | None], None] | None = None) -> None:
+    def step(self, sample: Sampler | None = None) -> None:
         """One step of every chain, in place; `sample(h, f(h) or None)` sees the states it starts from."""
-        net, f, x = self.net, self.net.activation.torch, self.x
         xi = self.xi.normal_(generator=self.noise).to(self.dtype)
-        rates = f(self.h) if net.form == "current" else None
+        rates = self.net.activation.torch(self.h) if isinstance(self.net, Network) and self.current else None
         if sample:
             sample(self.h, rates)
-        source = self.h if rates is None else rates
+        if isinstance(self.net, Network):
+            x = self._pulled(self.net, self.h if rates is None else rates, xi)
+        else:
+            x = torch.from_numpy(self.net.target(self.h.numpy(), self.u)).addcmul_(self.sigma, xi)
+        self.h.lerp_(x, self.gamma)
+
+    def _pulled(self, net: Network, source: torch.Tensor, xi: torch.Tensor) -> torch.Tensor:
+        """F of a network and the noise, from the state or, in the current form, the rates."""
+        f, x = net.activation.torch, self.x
         torch.mm(source.view(-1, net.N), self.WT, out=x.view(-1, net.N))
         x.add_(self.drive)
         if net.form == "rate" and net.placement == "in":
-            x = f(x.addcmul_(self.sigma, xi))
-        elif net.form == "rate":
-            x = f(x).addcmul_(self.sigma, xi)
-        else:
-            x.addcmul_(self.sigma, xi)
-        self.h.lerp_(x, self.gamma)
+            return f(x.addcmul_(self.sigma, xi))
+        return (f(x) if net.form == "rate" else x).addcmul_(self.sigma, xi)
 
     def drop_diverged(self) -> torch.Tensor | None:
         """Stop the chains of problems that left their bound; None if none did, else the rows that stay."""
@@ -107,13 +116,13 @@ class Ensemble:
         self.diverged[self.live.numpy()[~fine]] = True
         stay = torch.from_numpy(np.flatnonzero(fine))
         self.live, self.h, self.x = self.live[stay], self.h[stay], self.x[stay]
-        self.drive, self.sigma = self.drive[stay], self.sigma[stay]
+        self.drive, self.sigma, self.u = self.drive[stay], self.sigma[stay], self.u[stay.numpy()]
         return stay
 
 
 @torch.no_grad()
 def simulate(
-    net: Network, problems: Sequence[Problem], plan: Plan, pairs: int, seed: int, dtype: torch.dtype
+    net: System, problems: Sequence[Problem], plan: Plan, pairs: int, seed: int, dtype: torch.dtype
 ) -> Samples:
     """Run `plan` for all `problems`, which share `net`."""
     chains = Ensemble(net, problems, pairs, seed, dtype)
@@ -138,7 +147,7 @@ class _Record:
         self.plan, self.size = plan, (P, N)
         self.center = chains.h.mean((1, 2), keepdim=True, dtype=torch.float64).to(chains.dtype)
         self.h = torch.zeros(P, 2, B, plan.batches, N, dtype=chains.dtype)
-        self.rates = torch.zeros(P, B, N, dtype=torch.float64) if chains.net.form == "current" else None
+        self.rates = torch.zeros(P, B, N, dtype=torch.float64) if chains.current else None
         self.live = chains.live
         self.sum_h = torch.zeros_like(chains.h)
         self.sum_rates = None if self.rates is None else torch.zeros_like(chains.h)

@@ -118,7 +118,7 @@ def _guess(problem: Problem, sigma: Array, warm: list[State]) -> State:
     by_level = {float(np.max(state.sigma)): state for state in warm if np.max(state.sigma) > 0}
     past = list(by_level.values())[-3:]  # each level once: profiles with the same largest entry share a node
     if not past:
-        return State(sigma, problem.start.copy(), np.zeros_like(problem.net.W))
+        return State(sigma, problem.start.copy(), np.zeros_like(problem.network.W))
     x, nodes = float(np.max(sigma)), [float(np.max(state.sigma)) for state in past]
     m = _lagrange(x, [0.0, *nodes], [problem.start, *(state.m for state in past)])
     C = x**2 * _lagrange(x, nodes, [state.C / node**2 for state, node in zip(past, nodes, strict=True)])
@@ -156,7 +156,7 @@ def _continuation(problem: Problem, sigma: Array, warm: list[State]) -> tuple[St
 
 def _iterate(problem: Problem, state: State) -> tuple[State, Terms, int]:
     """Solve the closure equations from the guess `state`."""
-    net, N = problem.net, problem.net.N
+    net, N = problem.network, problem.net.N
     variance = state.sigma**2
     m, C = state.m, state.C
     history: list[tuple[Array, Array]] = []
@@ -196,7 +196,7 @@ def _accelerate(history: list[tuple[Array, Array]], C: Array, correction: Array)
 
 def _terms(problem: Problem, variance: Array, m: Array, C: Array) -> tuple[Array, Terms]:
     """The mean that belongs to C (from the guess m), and the pieces of the equations there."""
-    net = problem.net
+    net = problem.network
     if net.form == "rate":
         S = net.W @ C @ net.W.T
         s2 = np.maximum(np.diag(S), 0.0) + (variance if net.placement == "in" else 0.0)
@@ -224,7 +224,7 @@ def _mehler(net: Network, a: Array, s: Array, V: Array, rho: Array) -> tuple[Arr
 
 def _mean(problem: Problem, m: Array, s: Array) -> tuple[Array, Array, Moments]:
     """Newton on m = M(W m + drive, s) (rate form) or m = W M(m, s) + drive (current form)."""
-    net = problem.net
+    net = problem.network
     drive = net.drive(problem.u)
     a, moments, gap = _mean_gap(net, drive, m, s)
     size = np.abs(gap).max()
@@ -291,7 +291,7 @@ def _strayed(problems: list[Problem], means: list[Array]) -> list[int]:
 
 def _result(problem: Problem, state: State, terms: Terms, steps: int) -> Stationary:
     """The closure solution with its leading correction; the error is that correction's size."""
-    net = problem.net
+    net = problem.network
     G = terms.moments.G
     correction = correct(net, state.C, terms.a, terms.s, G, state.sigma**2)
     parts = list(zip(correction.m, (correction.skewness, correction.variance), strict=True))

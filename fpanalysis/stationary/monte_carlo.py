@@ -39,11 +39,13 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary._relax import relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed, input_variance
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
 METHOD = "monte-carlo"
+ANY_SYSTEM = True
 BATCHES = 20  #: batch means kept per chain
 BURN_IN, STEPS = 10, 80  #: relaxation times dropped, and averaged over
 LONGEST = 1024  #: relaxation time (steps) above which a run is shorter than these multiples
@@ -90,11 +92,13 @@ def solve(
         If a setting is out of range.
     """
     settings = _check(chains=chains, steps=steps, burn_in=burn_in, precision=precision)
+    if precision == "single" and not all(isinstance(problem.net, Network) for problem in problems):
+        raise InputError("precision must be 'double' for a system that is not a Network; found 'single'")
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
     results: dict[int, Stationary] = {}
     members = range(len(problems))
-    double = [i for i in members if precision == "double" or (precision is None and problems[i].net.N <= SMALL)]
+    double = [i for i in members if precision == "double" or (precision is None and _in_double(problems[i].net))]
     tau = dict(enumerate(_relaxation_times(problems)))
 
     def run(chosen: list[int], precision: str) -> None:
@@ -134,6 +138,11 @@ def _check(**settings: Any) -> dict[str, Any]:
     if precision not in (None, "single", "double"):
         raise InputError(f"precision must be 'single' or 'double'; found {precision!r}")
     return settings
+
+
+def _in_double(net: System) -> bool:
+    """Small networks, for which it costs nothing, and systems that are not Networks, which know nothing else."""
+    return net.N <= SMALL or not isinstance(net, Network)
 
 
 def _relaxation_times(problems: Sequence[Problem]) -> list[float]:
@@ -232,7 +241,7 @@ def _run(stack: _Stack, precision: str, seed: int, settings: dict[str, Any], sta
     return results
 
 
-def _plan(net: Network, tau: float, settings: dict[str, Any]) -> Any:
+def _plan(net: System, tau: float, settings: dict[str, Any]) -> Any:
     """A mean sample every half time constant of a neuron loses < 2 % of the information, a sample of the
     covariance every relaxation time costs little beside the steps in between."""
     from fpanalysis.stationary._simulate import Plan
@@ -270,7 +279,7 @@ def _summary(
     gain = 1.0 if net.W_out is None else np.linalg.norm(net.W_out, axis=1)
     t = _quantile(len(y), 0.975)
     drift = _drifts(pairs, rounding)
-    if drift and not net.activation.bounded and still_growing(problem, center + pairs.mean(axis=0)):
+    if drift and not net.dissipative and still_growing(problem, center + pairs.mean(axis=0)):
         return _failed(problem, Status.DIVERGED, stamp, **common)
     unseen = _unseen(problem, cov, common["chains"] * common["steps"])
     rhat = _rhat(h.reshape(-1, *h.shape[2:]), rounding)
@@ -278,7 +287,7 @@ def _summary(
     return Stationary(
         mean=mean,
         cov=cov,
-        error=t * se + rounding + (unseen if rates is None else np.abs(net.W) @ unseen),
+        error=t * se + rounding + (unseen if rates is None else np.abs(problem.network.W) @ unseen),
         output=z.mean(axis=0),
         output_error=t * _standard_error(z)
         + gain * (rounding + 2.0**-53 * np.linalg.norm(mean))
@@ -308,11 +317,14 @@ def _unseen(problem: Problem, cov: Array, draws: float) -> Array:
 
     A neuron far from a kink of f has the same f' in nearly every step; what happens on the other side of the kink, less
     often than 3 / draws (the rule of three), can change the mean by about that times s, the standard deviation
-    of what enters f, and shows neither in the mean nor in its spread.
+    of what enters f (of a system that is not a Network, the size of the state's fluctuations), and shows neither
+    in the mean nor in its spread.
     """
-    if problem.net.activation.smooth:
-        return np.zeros(problem.net.N)
-    return 3 / draws * np.sqrt(input_variance(problem, cov))
+    net = problem.net
+    if net.smooth:
+        return np.zeros(net.N)
+    s2 = input_variance(problem, cov) if isinstance(net, Network) else np.full(net.N, np.trace(cov))
+    return 3 / draws * np.sqrt(s2)
 
 
 def _standard_error(y: Array) -> Array:
@@ -332,16 +344,20 @@ def _quantile(pairs: int, level: float) -> float:
     return float(stdtrit(pairs - 1, level))
 
 
-def _rounding(net: Network, u: Array, h: Array, tau: float, eps: float) -> float:
+def _rounding(net: System, u: Array, h: Array, tau: float, eps: float) -> float:
     """What rounding to relative precision `eps` can add to the mean.
 
     Each step rounds the weights, the products, the drive and the state: per neuron
     eps sqrt(sum_j (W_ij r_j)^2 + drive_i^2 + h_i^2) if these errors are independent (Higham, Accuracy and
     Stability of Numerical Algorithms, 2002, section 2.8), r the state or, in the current form, the rates;
-    the recurrence passes on at most about gamma tau of them.
+    the recurrence passes on at most about gamma tau of them. Of a system that is not a Network the Jacobian
+    stands for the weights, and F for the drive.
     """
-    rates = h if net.form == "rate" else net.activation.f(h)
-    size = np.sqrt(net.W**2 @ rates**2 + net.drive(u) ** 2 + h**2).max()
+    if isinstance(net, Network):
+        rates = h if net.form == "rate" else net.activation.f(h)
+        size = np.sqrt(net.W**2 @ rates**2 + net.drive(u) ** 2 + h**2).max()
+    else:
+        size = np.sqrt(net.target_jacobian(h, u) ** 2 @ h**2 + net.target(h, u) ** 2 + h**2).max()
     return float(eps * size * max(1.0, np.max(net.gamma) * tau))
 
 

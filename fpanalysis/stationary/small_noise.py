@@ -8,6 +8,8 @@ With D = diag f'(x*), J the Jacobian of the step and Gamma = diag gamma (rate fo
 and in the current form, where the state itself enters f,
 
     C = J C J^T + Gamma diag(sigma^2) Gamma,    m - x* = (I - W D)^{-1} W 1/2 f''(x*) o diag(C).
+
+A system that is not a Network has its noise on the state: see `_state_noise`.
 """
 
 from __future__ import annotations
@@ -17,24 +19,40 @@ from typing import Any
 
 import numpy as np
 
+from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 from fpanalysis.stationary._lyapunov import Unstable, stationary_covariance
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed, input_variance, unsettled
+from fpanalysis.stationary._state_noise import small_state_noise
 
+METHOD = "small-noise"
+ANY_SYSTEM = True
 SAFETY = 2.0  #: error over the estimated size of what was neglected
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
     """Each problem by the leading order in sigma; `rng` is not used: the method is deterministic."""
-    return [_solve(problem) for problem in problems]
+    return [_of_network(problem) if isinstance(problem.net, Network) else _of_system(problem) for problem in problems]
 
 
-def _solve(problem: Problem) -> Stationary:
-    net, h = problem.net, problem.start
+def _of_system(problem: Problem) -> Stationary:
     if not problem.stable:
-        return failed(problem, "small-noise", unsettled(problem))
+        return failed(problem, METHOD, unsettled(problem))
+    if not problem.net.smooth:
+        return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=f"{problem.net!r} has kinks")
+    try:
+        m, C, error = small_state_noise(problem)
+    except Unstable:
+        return failed(problem, METHOD, Status.UNSTABLE)
+    return _result(problem, m, C, error, problem.net.output(m), error)
+
+
+def _of_network(problem: Problem) -> Stationary:
+    net, h = problem.network, problem.start
+    if not problem.stable:
+        return failed(problem, METHOD, unsettled(problem))
     if not net.activation.smooth:
-        return failed(problem, "small-noise", Status.NOT_APPLICABLE, reason=f"{net.activation.name} has a kink")
+        return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=f"{net.activation.name} has a kink")
     x = net.preactivation(h, problem.u)
     slope, curvature = net.activation.df(x), net.activation.d2f(x)
     gamma = np.broadcast_to(net.gamma, (net.N,))
@@ -45,7 +63,7 @@ def _solve(problem: Problem) -> Stationary:
             net.jacobian(h, problem.u), np.diag(gamma**2 * variance * (slope**2 if inside else 1))
         )
     except Unstable:
-        return failed(problem, "small-noise", Status.UNSTABLE)
+        return failed(problem, METHOD, Status.UNSTABLE)
     s2 = input_variance(problem, C)
     beta = curvature * s2 / 2
     shift = np.linalg.solve(
@@ -53,17 +71,21 @@ def _solve(problem: Problem) -> Stationary:
     )
     rates = h + shift if net.form == "rate" else net.activation.f(h) + slope * shift + beta
     error, rate_error = _next_order(problem, h + shift, C, s2, beta)
+    return _result(problem, h + shift, C, error, net.readout(rates), rate_error)
+
+
+def _result(problem: Problem, m: Array, C: Array, error: Array, output: Array, rate_error: Array) -> Stationary:
     return Stationary(
-        mean=h + shift,
+        mean=m,
         cov=C,
         error=error,
-        output=net.readout(rates),
-        output_error=_carried(net.readout_weights, rate_error),
+        output=output,
+        output_error=_carried(problem.net.readout_weights, rate_error),
         status=Status.OK,
-        method="small-noise",
+        method=METHOD,
         scope="local",
-        start=h,
-        provenance=Provenance("small-noise", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
+        start=problem.start,
+        provenance=Provenance(METHOD, problem.net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
     )
 
 
@@ -79,7 +101,7 @@ def _next_order(problem: Problem, mean: Array, C: Array, s2: Array, beta: Array)
     Full are the smoothing by s at the shifted mean, the curvature of f between fixed point and mean, and the
     input variance from the Lyapunov equation with smoothed gains G and variances V.
     """
-    net = problem.net
+    net = problem.network
     a, x = net.preactivation(mean, problem.u), net.preactivation(problem.start, problem.u)
     slope = net.activation.df(x)
     full = net.activation.moments(a, np.sqrt(s2))
@@ -96,7 +118,7 @@ def _next_order(problem: Problem, mean: Array, C: Array, s2: Array, beta: Array)
 def _smoothed_variance(problem: Problem, C: Array, s2: Array, G: Array, V: Array) -> Array:
     """Input variance s^2 from C = J C J^T + g R g with the smoothed J and R = diag(V - G^2 S); infinite where
     that dynamics is unstable."""
-    net = problem.net
+    net = problem.network
     g = np.broadcast_to(net.gamma, (net.N,))
     noise = np.broadcast_to(np.square(problem.sigma), (net.N,))
     own = s2 - noise if net.form == "rate" and net.placement == "in" else s2
