@@ -46,7 +46,8 @@ class Equation(ABC):
 
 
 class Full(Equation):
-    """G(h) = F(h, u) - h; `u` is (n_in,), or (K, n_in) with an input of its own for each row."""
+    """G(h) = S(h, u) - h with S the system's `still`, F itself for a Network; `u` is (n_in,), or (K, n_in) with an
+    input of its own for each row."""
 
     def __init__(self, net: System, u: Array) -> None:
         self.net, self.u, self.dim = net, u, net.N
@@ -55,10 +56,10 @@ class Full(Equation):
         return self.u if self.u.ndim == 1 else self.u[rows]
 
     def gap(self, z: Array, rows: Any = ALL) -> Array:
-        return self.net.target(z, self._input(rows)) - z
+        return self.net.still(z, self._input(rows)) - z
 
     def slope(self, z: Array, rows: Any = ALL) -> Array:
-        A = -self.net.target_jacobian(z, self._input(rows))
+        A = -self.net.still_jacobian(z, self._input(rows))
         np.einsum("kii->ki", A)[...] += 1
         return A
 
