@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.system import System
 
@@ -41,7 +42,8 @@ class Certificates:
 def certify(net: System, h: Array, u: Array) -> Certificates:
     """Certificates of the computed fixed points `h` (K, N) at the input `u` (n_in,)."""
     size = max(1, BLOCK // net.N**2)
-    parts = [_certify(net, h[i : i + size], u) for i in range(0, len(h), size)]
+    with threadpool_limits(1, user_api="blas"):
+        parts = [_certify(net, h[i : i + size], u) for i in range(0, len(h), size)]
     error = np.concatenate([np.empty(0), *(part[0] for part in parts)])
     radius = np.concatenate([np.empty(0), *(part[1] for part in parts)])
     return Certificates(np.isfinite(error), error, radius)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import proof as exhaustive
@@ -14,6 +15,8 @@ from fpanalysis.fixed_points.result import FixedPoints, is_stable
 from fpanalysis.fixed_points.search import Search
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
+
+Array = NDArray[np.float64]
 
 THOROUGH = 100  #: times the effort of a proof that is asked for
 
@@ -49,7 +52,13 @@ def find_fixed_points(
         raise InputError(f"prove must be True, False or None; found {prove!r}")
     u = net.check_condition(u)
     seed = int(rng) if isinstance(rng, int | np.integer) else None
-    search = Search(net, u, check_rng(rng))
+    generator = check_rng(rng)
+    with threadpool_limits(1, user_api="blas"):  # on matrices of these sizes BLAS threads double the CPU time at best
+        return _find(net, u, generator, seed, prove)
+
+
+def _find(net: System, u: Array, rng: Generator, seed: int | None, prove: bool | None) -> FixedPoints:
+    search = Search(net, u, rng)
     search.run()
     proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
     if prove and proof is None:
