@@ -24,7 +24,7 @@ from fpanalysis.system import System
 Array = NDArray[np.float64]
 
 EPS = float(np.finfo(float).eps)
-BISECTIONS = 10
+SECANTS, AIM = 6, 0.95  #: steps towards the radius at which Z reaches this
 LARGEST = 10.0  #: radii tried reach this times 1 + max|h|
 BLOCK = 1 << 22  #: matrix elements held at once
 
@@ -53,9 +53,7 @@ def _certify(net: System, h: Array, u: Array) -> tuple[Array, Array]:
     """Error and radius of each row of `h`; NaN for what cannot be shown."""
     K, N = h.shape
     A = np.eye(N) - net.target_jacobian(h, u)
-    regular = np.isfinite(A).all(axis=(1, 2)) & (np.linalg.slogdet(A)[0] != 0)
-    Y = np.zeros_like(A)
-    Y[regular] = np.linalg.inv(A[regular])
+    Y, regular = _inverse(A)
     size = np.abs(Y)
     rounding = (N + 4) * EPS / (1 - (N + 4) * EPS)
     up = 1 + 4 * rounding  # for the sums of positive terms below
@@ -73,16 +71,31 @@ def _certify(net: System, h: Array, u: Array) -> tuple[Array, Array]:
         Z = Z0 + up * _rows(size, bounds[1])
         return regular & (delta + Z * r <= r) & (Z < 1), Z
 
-    # from just above the smallest radius that can do, up by bisection of its logarithm
-    low = 2 * delta + 1e-300
+    low = 2 * delta + 1e-300  # just above the smallest radius that can do
     certified, Z = contracts(low)
     error = np.where(certified, up * delta / np.where(certified, 1 - Z, 1.0), np.nan)
+    # Z grows about linearly until f' has taken all its values: secants from above close in on where it reaches 1
     high = np.maximum(LARGEST * (1 + np.abs(h).max(axis=1)), 2 * low)
-    for _ in range(BISECTIONS):
-        middle = np.sqrt(low) * np.sqrt(high)
-        holds, _ = contracts(middle)
-        low, high = np.where(holds, middle, low), np.where(holds, high, middle)
+    holds, Z_high = contracts(high)
+    for _ in range(SECANTS):
+        share = (AIM - Z) / np.maximum(Z_high - Z, AIM)
+        r = low + np.clip(share, 1e-3, np.where(holds, 0.9, 0.25)) * (high - low)
+        holds, Z_r = contracts(r)
+        low, Z = np.where(holds, r, low), np.where(holds, Z_r, Z)
+        high, Z_high = np.where(holds, high, r), np.where(holds, Z_high, Z_r)
     return error, np.where(certified, low, np.nan)
+
+
+def _inverse(A: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Inverses of the matrices `A` (K, N, N), zero where there is none, and where there is one."""
+    regular = np.asarray(np.isfinite(A).all(axis=(1, 2)))
+    try:
+        return np.asarray(np.linalg.inv(np.where(regular[:, None, None], A, 0.0)), np.float64), regular
+    except np.linalg.LinAlgError:
+        regular &= np.linalg.slogdet(np.where(regular[:, None, None], A, 0.0))[0] != 0
+    Y = np.zeros(A.shape)
+    Y[regular] = np.linalg.inv(A[regular])
+    return Y, regular
 
 
 def _rows(Y: Array, v: Array) -> Array:
