@@ -51,7 +51,7 @@ def zeros(equation: Equation, z: Array, slack: float = 0.01) -> tuple[Array, Arr
         active = active[~done & np.isfinite(residual[active])]
         if not len(active):
             break
-        step = _solve(equation.slope(z[active], active), gap[active])
+        step = solve(equation.slope(z[active], active), gap[active])
         active = active[_search_line(equation, z, gap, residual, active, step, HALVINGS)]
     return z, residual
 
@@ -74,7 +74,7 @@ def roam(equation: Equation, z: Array, slack: float, known: Callable[[Array], ND
         active = active[~known(z[active])]
         if not len(active):
             break
-        step = _solve(equation.slope(z[active], active), gap[active])
+        step = solve(equation.slope(z[active], active), gap[active])
         longest = np.abs(step).max(axis=-1, keepdims=True)
         step *= np.minimum(1.0, LEAP * (1 + np.abs(z[active]).max(axis=-1, keepdims=True)) / (longest + TINY))
         moved = _search_line(equation, z, gap, residual, active, step, ROAMING)
@@ -91,7 +91,7 @@ def bound(h: Array) -> Array:
     return limit
 
 
-def _solve(A: Array, b: Array) -> Array:
+def solve(A: Array, b: Array) -> Array:
     """A^{-1} b row by row; least-norm solutions where A is singular, zero where it is not finite."""
     try:
         return np.asarray(np.linalg.solve(A, b[..., None])[..., 0], np.float64)

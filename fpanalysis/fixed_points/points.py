@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.equation import Equation
+from fpanalysis.fixed_points.newton import solve
 
 Array = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ class Points:
         have an index."""
         z = self.equation.coordinates(h)
         A = self.equation.slope(z)
-        flat = kinked | (np.linalg.norm(A, -2, axis=(1, 2)) <= SINGULAR)
+        flat = kinked | (_smallest_singular_value(A) <= SINGULAR)
         index = np.where(flat, 0, np.linalg.slogdet(A)[0]).astype(int)
         kept = index != 0
         for i in np.flatnonzero(~kept):
@@ -63,7 +64,7 @@ class Points:
 
     def arriving(self, share: float) -> Callable[[Array], NDArray[np.bool_]]:
         """Says of z (K, dim) whether it is closer to a point than `share` of that one's distance from the others."""
-        if len(self) < 2:
+        if len(self) < 2 or share == 0:
             return lambda z: np.zeros(len(z), bool)
         known, reach = self.z, share * self.apart
         return lambda z: np.asarray((distances(z, known) < reach).any(axis=1))
@@ -78,6 +79,15 @@ class Points:
         reach = share * self.apart[distances(z, self.z).argmin(axis=1)]
         doubled = np.tril(distances(z, z) < reach[:, None], -1).any(axis=1)
         return starts[~doubled]
+
+
+def _smallest_singular_value(A: Array) -> Array:
+    """Of each of the matrices `A` (K, N, N), from above, by a step of inverse iteration: right to a small factor."""
+    start = np.random.default_rng(0).standard_normal(A.shape[:-1])
+    y = solve(A, start)
+    z = solve(A.transpose(0, 2, 1), y)
+    length = np.linalg.norm(z, axis=1)
+    return np.where(length > 0, np.linalg.norm(y, axis=1) / np.where(length > 0, length, 1.0), 0.0)
 
 
 def distances(a: Array, b: Array) -> Array:

@@ -26,6 +26,7 @@ SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
 ROUGH, NEAR = 1e4, 1e-6  #: Newton first stops at this multiple of the tolerance, where zeros this near are one
 CLOSE = 0.25  #: share of the distance between two known points within which a start leads to one of them
 HERE = 0.02  #: the same, of an iterate on its way
+CHEAP = 16  #: dimension up to which Newton's steps cost less than to look whether they lead to a known point
 
 
 class Search:
@@ -71,7 +72,8 @@ class Search:
         """One round: Newton from `starts` (K, N); the number of points that are new."""
         self.rounds, self.starts = self.rounds + 1, self.starts + len(starts)
         z = self.equation.coordinates(seeds.finite(starts))
-        h = self.equation.state(roam(self.equation, z, ROUGH, self.points.arriving(HERE)))
+        known = self.points.arriving(HERE if self.equation.dim > CHEAP else 0.0)
+        h = self.equation.state(roam(self.equation, z, ROUGH, known))
         return self.include(self.points.unknown(h, NEAR))
 
     def include(self, h: Array) -> int:
