@@ -12,10 +12,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NETWORKS = sorted((EXAMPLES / "networks").glob("*-*.pt"))  # task-activation-placement-sigma
 
 
-@pytest.mark.parametrize("script", ["quickstart.py"])
-def test_script_runs(script, capsys):
+@pytest.mark.parametrize(
+    ("script", "says"), [("quickstart.py", "output shift"), ("fixed_points.py", "31 = 2^5 - 1 points, proven")]
+)
+def test_script_runs(script, says, capsys):
     runpy.run_path(str(EXAMPLES / script))
-    assert "output shift" in capsys.readouterr().out
+    assert says in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
