@@ -19,12 +19,13 @@ MOST_SINGULAR = 100  #: singular zeros kept: there may be a continuum of them
 
 class Points:
     """Zeros of `equation`: `h` (K, N), their coordinates `z` (K, dim) and `index` (K,), sign det(-dG/dz), 0 where
-    that is singular or does not exist; `apart` (K,), the distance in z of each from the nearest other one."""
+    that is singular or does not exist; `apart` (K,), the distance in z of each from the nearest other one; `seen`
+    (K,), whether Newton came to it again since the last one was added."""
 
     def __init__(self, equation: Equation, N: int) -> None:
         self.equation = equation
         self.h, self.z = np.empty((0, N)), np.empty((0, equation.dim))
-        self.index, self.apart = np.empty(0, int), np.empty(0)
+        self.index, self.apart, self.seen = np.empty(0, int), np.empty(0), np.empty(0, bool)
         self._view = np.random.default_rng(0).standard_normal((N, 3)) / np.sqrt(N)
 
     def __len__(self) -> int:
@@ -44,17 +45,20 @@ class Points:
             kept[i] = bool(far.all()) and len(others) < MOST_SINGULAR
         self.h, self.z = np.vstack([self.h, h[kept]]), np.vstack([self.z, z[kept]])
         self.index = np.append(self.index, index[kept])
+        self.seen = np.zeros(len(self.h), bool) if np.any(index[kept]) else np.append(self.seen, kept[kept])
         between = distances(self.z, self.z)
         np.fill_diagonal(between, np.inf)
         self.apart = between.min(axis=1, initial=np.inf)
         return int(np.count_nonzero(index))
 
     def unknown(self, h: Array, same: float) -> Array:
-        """The rows of `h` that are not in the list, each once; two are one within `same` (1 + max|h|)."""
+        """The rows of `h` that are not in the list, each once; two are one within `same` (1 + max|h|). The points of
+        the list among them count as seen."""
         size = same * (1 + np.abs(h).max(axis=1, initial=0.0))
         if len(self) and len(h):  # the nearest in three random directions is the only one that it can be
             nearest = np.abs((h @ self._view)[:, None] - (self.h @ self._view)[None]).max(axis=2).argmin(axis=1)
             new = np.abs(h - self.h[nearest]).max(axis=1) > size
+            self.seen[nearest[~new]] = True
             h, size = h[new], size[new]
         kept: list[int] = []
         for i in np.argsort(h @ self._view[:, 0], kind="stable"):  # equal rows are neighbours in this order
@@ -63,11 +67,18 @@ class Points:
         return h[kept]
 
     def arriving(self, share: float) -> Callable[[Array], NDArray[np.bool_]]:
-        """Says of z (K, dim) whether it is closer to a point than `share` of that one's distance from the others."""
+        """Says of z (K, dim) whether it is closer to a point than `share` of that one's distance from the others;
+        such a point counts as seen."""
         if len(self) < 2 or share == 0:
             return lambda z: np.zeros(len(z), bool)
-        known, reach = self.z, share * self.apart
-        return lambda z: np.asarray((distances(z, known) < reach).any(axis=1))
+        reach = share * self.apart
+
+        def arrived(z: Array) -> NDArray[np.bool_]:
+            near = distances(z, self.z) < reach
+            self.seen |= near.any(axis=0)
+            return np.asarray(near.any(axis=1))
+
+        return arrived
 
     def promising(self, starts: Array, share: float) -> Array:
         """The states `starts` (K, N) that are not that close to a point, nor as close to each other."""

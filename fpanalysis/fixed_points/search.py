@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 ROUNDS = 80
 WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and seeds of a round at least and at most
+AGAIN = 0.95  #: share of the points that rounds must have come to again before they count as dry
 STEPS = 8e6  #: points along a fiber, times N^2
 KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
@@ -31,7 +32,7 @@ CHEAP = 16  #: dimension up to which Newton's steps cost less than to look wheth
 
 class Search:
     """The fixed points of `net` at the input `u`: `points`, the zeros found so far; `dry`, whether the last rounds,
-    one of each kind, found nothing new; `rounds` and `starts`, the work done."""
+    one of each kind at least, found nothing new but nearly all points again; `rounds` and `starts`, the work done."""
 
     def __init__(self, net: System, u: Array, rng: Generator) -> None:
         self.net, self.u, self.rng = net, u, rng
@@ -43,13 +44,14 @@ class Search:
         self._waiting: dict[str, tuple[int, NDArray[np.intp]]] = {}
 
     def run(self) -> None:
-        """Rounds until a whole cycle of kinds is dry and the audit, where it applies, misses nothing."""
+        """Rounds until they run dry and the audit, where it applies, misses nothing."""
         fruitless = 0
         for starts in self._rounds():
             fruitless = 0 if self.add(starts) else fruitless + 1
             if fruitless >= 2 * self._cycle and self.missing and self._follow():
                 fruitless = 0
-            self.dry = fruitless >= self._cycle
+            # one of each kind found nothing new and nearly all that is known: a point like the others was not missed
+            self.dry = fruitless >= self._cycle and self.points.seen.sum() >= AGAIN * len(self.points)
             if (self.dry and not self.missing) or self.rounds >= ROUNDS:
                 break
 
