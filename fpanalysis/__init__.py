@@ -26,6 +26,8 @@ _EXPORTS = {
     "save": "fpanalysis.checkpoint",
     "FixedPoints": "fpanalysis.fixed_points",
     "find_fixed_points": "fpanalysis.fixed_points",
+    "SlowPoints": "fpanalysis.fixed_points",
+    "find_slow_points": "fpanalysis.fixed_points",
     "Branch": "fpanalysis.fixed_points.branches",
     "Branches": "fpanalysis.fixed_points.branches",
     "SpecialPoint": "fpanalysis.fixed_points.branches",

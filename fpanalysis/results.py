@@ -77,6 +77,11 @@ class Status(Enum):
         "nothing found",
         "no fixed point was found anywhere in the interval: the network may have none (activity grows without bound)",
     )
+    HAS_KINKS = (
+        "has kinks",
+        "slow points are sought where F has derivatives, and a network with kinks comes closest to rest on them: "
+        "replace ReLU by softplus, or follow trajectories (`settle`, `find_limit_cycles`)",
+    )
 
     advice: str
 

@@ -3,5 +3,6 @@
 from fpanalysis.fixed_points.find import find_fixed_points
 from fpanalysis.fixed_points.result import FixedPoints
 from fpanalysis.fixed_points.settle import settle
+from fpanalysis.fixed_points.slow import SlowPoints, find_slow_points
 
-__all__ = ["FixedPoints", "find_fixed_points", "settle"]
+__all__ = ["FixedPoints", "SlowPoints", "find_fixed_points", "find_slow_points", "settle"]
