@@ -2,7 +2,14 @@
 
 import numpy as np
 import pytest
-from problems import clique_network, digraph_network, hopfield_network, low_rank_network, relu_fixed_points
+from problems import (
+    clique_network,
+    digraph_network,
+    hopfield_network,
+    low_rank_network,
+    relu_fixed_points,
+    ring_network,
+)
 
 import fpanalysis as fpa
 from fpanalysis.fixed_points.equation import Full, Reduced, smallest
@@ -201,3 +208,12 @@ def test_a_closed_gate_is_no_fixed_point():
     points = fpa.find_fixed_points(fpa.models.from_torch(gru))
     assert (np.abs(points.h) <= 1).all()
     assert points.certified.all()
+
+
+def test_a_ring_of_points_is_singular_throughout():
+    """Its Jacobians are singular to the last digits: a zero pivot in one of them must not hide the others."""
+    points = fpa.find_fixed_points(ring_network(), prove=False)
+    on_the_ring = np.linalg.norm(points.h, axis=1) > 1
+    assert on_the_ring.sum() > 50
+    assert points.singular[on_the_ring].all()
+    assert points.completeness == "unknown"

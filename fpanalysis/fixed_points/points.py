@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.equation import Equation
-from fpanalysis.fixed_points.newton import solve
 
 Array = NDArray[np.float64]
 
@@ -94,11 +93,13 @@ class Points:
 
 def _smallest_singular_value(A: Array) -> Array:
     """Of each of the matrices `A` (K, N, N), from above, by a step of inverse iteration: right to a small factor."""
-    start = np.random.default_rng(0).standard_normal(A.shape[:-1])
-    y = solve(A, start)
-    z = solve(A.transpose(0, 2, 1), y)
-    length = np.linalg.norm(z, axis=1)
-    return np.where(length > 0, np.linalg.norm(y, axis=1) / np.where(length > 0, length, 1.0), 0.0)
+    start = np.random.default_rng(0).standard_normal((*A.shape[:-1], 1))
+    try:
+        y = np.linalg.solve(A, start)
+        z = np.linalg.solve(A.transpose(0, 2, 1), y)
+    except np.linalg.LinAlgError:  # one of them is singular to the last digit
+        return np.asarray(np.linalg.norm(A, -2, axis=(1, 2)))
+    return np.asarray(np.linalg.norm(y, axis=(1, 2)) / np.linalg.norm(z, axis=(1, 2)))
 
 
 def distances(a: Array, b: Array) -> Array:
