@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from problems import low_rank_network, ring_network
 
 import fpanalysis as fpa
 from fpanalysis import figures
@@ -120,4 +121,127 @@ def test_every_kind_of_special_point_has_a_marker():
 def test_unknown_coordinates(branches, coordinate):
     with pytest.raises(fpa.InputError, match="coordinate must be"):
         figures.plot_bifurcations(branches, coordinate=coordinate)
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def winners():
+    """Two units that inhibit each other: (0, 1) and (1, 0) are stable, (1/3, 1/3) is a saddle along (1, -1)."""
+    return fpa.find_fixed_points(fpa.Network(W=[[0, -2.0], [-2.0, 0]], b=[1.0, 1.0], gamma=0.1))
+
+
+@pytest.fixture(scope="module")
+def many():
+    return fpa.find_fixed_points(low_rank_network(16, 3, gain=2.0, gamma=0.2))
+
+
+def drawn(ax, label):
+    return next(line for line in ax.get_lines() if line.get_label() == label)
+
+
+def test_fixed_points_by_stability(winners):
+    ax = figures.plot_fixed_points(winners)
+    stable = drawn(ax, "stable").get_xydata()
+    np.testing.assert_allclose(stable[np.argsort(stable[:, 0])], [[0, 1], [1, 0]], atol=1e-14)
+    np.testing.assert_allclose(drawn(ax, "unstable in 1 dimension").get_xydata(), [[1 / 3, 1 / 3]], atol=1e-14)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["2 stable", "1 unstable in 1 dimension", "unstable direction"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("state h[0]", "state h[1]")
+    plt.close(ax.figure)
+
+
+def test_the_unstable_direction_is_a_line_through_the_saddle(winners):
+    ax = figures.plot_fixed_points(winners)
+    (segment,) = [line.get_xydata() for line in ax.get_lines() if line.get_marker() == "None"]
+    np.testing.assert_allclose(segment.mean(axis=0), [1 / 3, 1 / 3], atol=1e-14)
+    along = np.diff(segment, axis=0)[0]
+    assert along[0] == pytest.approx(-along[1])
+    assert np.linalg.norm(along) == pytest.approx(figures.SEGMENT)  # of the points' extent, 1
+    plt.close(ax.figure)
+
+
+def test_trajectories_are_drawn_as_they_are(winners):
+    paths = winners.trajectories(count=10, steps=20)
+    ax = figures.plot_fixed_points(winners, trajectories=paths)
+    lines = [line.get_xydata() for line in ax.get_lines() if len(line.get_xdata()) == 21]
+    np.testing.assert_array_equal(np.stack(lines, axis=1), paths)
+    assert "trajectory, from the dot" in [text.get_text() for text in ax.get_legend().get_texts()]
+    plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_axes_are_principal_components(many, dimensions):
+    """Their variances are the leading eigenvalues of the points' covariance, and uncorrelated."""
+    figure = plt.figure()
+    ax = figure.add_subplot(projection="3d" if dimensions == 3 else None)
+    figures.plot_fixed_points(many, ax, many.trajectories(steps=3))
+    marks = [line for line in ax.get_lines() if line.get_label() in figures.POINT_STYLES]
+    data = np.hstack([np.array(line.get_data_3d() if dimensions == 3 else line.get_data()) for line in marks])
+    assert data.shape == (dimensions, len(many))
+    variances = np.linalg.eigvalsh(np.cov(many.h.T))[::-1]
+    np.testing.assert_allclose(np.cov(data), np.diag(variances[:dimensions]), atol=1e-12 * variances[0])
+    assert ax.get_ylabel().startswith(f"PC 2 ({100 * variances[1] / variances.sum():.0f} %")
+    plt.close(figure)
+
+
+def test_one_point_is_drawn_in_the_components_of_its_trajectories():
+    fps = fpa.find_fixed_points(low_rank_network(8, 2, gain=0.5))
+    paths = fps.trajectories(steps=9)
+    ax = figures.plot_fixed_points(fps, trajectories=paths)
+    data = np.vstack([fps.h, paths.reshape(-1, 8)])
+    variances = np.linalg.eigvalsh(np.cov(data.T))[::-1]
+    assert ax.get_xlabel() == f"PC 1 ({100 * variances[0] / variances.sum():.0f} % of the variance)"
+    assert len(drawn(ax, "stable").get_xdata()) == len(fps) == 1
+    plt.close(ax.figure)
+    figures.plot_fixed_points(fps)  # without them its axes mean nothing, but it is drawn
+    plt.close("all")
+
+
+def test_one_neuron_is_drawn_against_time():
+    fps = fpa.find_fixed_points(fpa.Network(W=[[2.0]], b=[0.1], activation="tanh", gamma=0.1))
+    paths = fps.trajectories(count=6, steps=30)
+    ax = figures.plot_fixed_points(fps, trajectories=paths)
+    lines = [line.get_ydata() for line in ax.get_lines() if len(line.get_xdata()) == 31]
+    np.testing.assert_array_equal(np.stack(lines, axis=1), paths[:, :, 0])
+    marks = [line.get_ydata()[0] for line in ax.get_lines() if line.get_marker() in ("o", "^")]
+    np.testing.assert_array_equal(marks, fps.h[:, 0])
+    assert ax.get_xlabel() == "step"
+    plt.close(ax.figure)
+
+
+def test_points_that_the_jacobian_does_not_decide_are_marked():
+    line = fpa.find_fixed_points(fpa.Network(W=[[0.5, 0.5], [0.5, 0.5]]))
+    ax = figures.plot_fixed_points(line)
+    np.testing.assert_array_equal(drawn(ax, "singular").get_xydata(), line.h[1:])
+    np.testing.assert_array_equal(line.h[0], 0)  # where the line ends, on the kinks
+    kink = fpa.find_fixed_points(fpa.Network(W=[[2.0]]))  # h = f(2 h): 0, which repels on the right
+    assert figures._kinds(kink) == ["not stable: on a kink"]
+    plt.close(ax.figure)
+    ring = fpa.find_fixed_points(ring_network(), prove=False)  # its eigenvalues lie on both sides of 1, by rounding
+    assert sorted(set(figures._kinds(ring))) == ["singular", "unstable in 2 dimensions"]
+
+
+def test_a_panel_for_each_input(winners):
+    paths = winners.trajectories(count=5, steps=5)
+    figure = figures.fixed_points_figure([winners] * 4, [paths, None, None, None])
+    assert len(figure.axes) == 4
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["stable", "unstable in 1 dimension"]
+    assert figure.axes[0].get_title() == "3 fixed points"
+    with pytest.raises(fpa.InputError, match="1 to 12 panels"):
+        figures.fixed_points_figure([winners] * 13, [None] * 13)
+
+
+def test_trajectories_of_another_network(winners, many):
+    with pytest.raises(fpa.InputError, match=r"trajectories must be \(T, M, 2\)"):
+        figures.plot_fixed_points(winners, trajectories=many.trajectories(steps=2))
+    plt.close("all")
+
+
+@pytest.mark.parametrize("N", [1, 2, 3])
+def test_a_network_without_fixed_points_is_drawn(N):
+    fps = fpa.find_fixed_points(fpa.Network(W=2 * np.eye(N), b=np.ones(N)))  # h = f(2 h + 1) has no solution
+    paths = fps.trajectories(count=10)
+    ax = figures.plot_fixed_points(fps, trajectories=paths)
+    assert sum(len(line.get_xdata()) == len(paths) for line in ax.get_lines()) == paths.shape[1] == 2
+    assert len(figures.plot_fixed_points(fps).get_lines()) == 0
     plt.close("all")

@@ -8,12 +8,15 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
+from fpanalysis.checks import check_rng
+from fpanalysis.fixed_points import departures
 from fpanalysis.fixed_points.certificate import Certificates, certify
 from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.network import Network
-from fpanalysis.results import Provenance, Status
+from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
@@ -96,6 +99,13 @@ class FixedPoints:
         return np.array([is_stable(self.net, h, self.u) for h in self.h], bool)
 
     @property
+    def kinked(self) -> NDArray[np.bool_]:
+        """(K,), not stable only for another side of a kink, on which the point sits: its Jacobian, that of the left
+        side, is stable."""
+        least = 1 - 1e-9 * np.min(self.net.gamma)  # nearer to 1 it is rounding that decides
+        return ~self.stable & (np.abs(self.eigenvalues).max(axis=-1, initial=0.0) < least)
+
+    @property
     def time_constants(self) -> Array:
         """(K, N), -1 / log|eigenvalue| in steps, slowest first: positive where the mode decays, negative where it
         grows, infinite on the unit circle."""
@@ -119,6 +129,23 @@ class FixedPoints:
         if not columns:
             return np.empty((0, self.net.N))
         return np.asarray(np.linalg.qr(np.stack(columns, axis=1))[0].T, np.float64)
+
+    def trajectories(self, count: int = 100, steps: int | None = None, rng: int | Generator = 0) -> Array:
+        """(T, M, N), M <= `count` noise-free trajectories from beside the saddles, on both sides along each unstable
+        direction, and (a fifth of them) from random states; for :func:`fpanalysis.figures.plot_fixed_points`.
+
+        They last `steps` steps, T = steps + 1; None: until all have all but come to rest, at most ten of the slowest
+        time constants and 1000 steps. States are NaN once they are ten times as large as the fixed points.
+
+        Raises
+        ------
+        InputError
+            If `count` or `steps` is not a positive whole number.
+        """
+        for name, value in (("count", count), ("steps", steps)):
+            if not (isinstance(value, int | np.integer) and value > 0) and (name, value) != ("steps", None):
+                raise InputError(f"{name} must be a positive whole number; found {value!r}")
+        return departures.sample(self, int(count), None if steps is None else int(steps), check_rng(rng))
 
     @cached_property
     def certificates(self) -> Certificates:
