@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from problems import clique_network, gaussian_relu, random_network
 
 import fpanalysis as fpa
 from fpanalysis.cli import main
@@ -76,6 +77,123 @@ def test_fixed_points(model):
     document = json.loads(run("fixed-points", model, "--input", "0.5", "--json", "-").output)
     assert document["schema"] == "fpanalysis.fixed-points/1"
     np.testing.assert_array_equal(document["conditions"][0]["h"], fpa.find_fixed_points(fpa.load(model), [0.5]).h)
+
+
+@pytest.fixture(scope="module")
+def winners(tmp_path_factory):
+    """(0, 1) and (1, 0) are stable, (1/3, 1/3) is a saddle."""
+    path = tmp_path_factory.mktemp("winners") / "model.pt"
+    fpa.save(fpa.Network(W=[[0, -2.0], [-2.0, 0]], b=[1.0, 1.0], W_out=[[1.0, -1.0]], gamma=0.1), path)
+    return path
+
+
+def test_the_table_of_fixed_points_is_that_of_the_help(winners):
+    shown = [line.split() for line in run("fixed-points", winners).output.splitlines()]
+    example = run("fixed-points", "--help").output
+    example = example[example.index("$ fpanalysis fixed-points") :].splitlines()[1:6]
+    assert len(example) == 5
+    for line in example:
+        assert line.split() in shown
+
+
+def test_every_number_of_the_fixed_points_is_in_the_json(winners):
+    fps = fpa.find_fixed_points(fpa.load(winners))
+    (found,) = json.loads(run("fixed-points", winners, "--json", "-").output)["conditions"]
+    for name in ("h", "residual", "error", "radius", "certified", "index", "singular", "stable", "n_unstable"):
+        np.testing.assert_array_equal(found[name], getattr(fps, name), err_msg=name)
+    assert found["completeness"] == "proven"
+    assert found["box"] == [[None, None], [None, None]]  # the whole space
+    assert found["proof"] == {
+        "method": "activation patterns",
+        "complete": True,
+        "covered": 1.0,
+        "nodes": fps.proof.nodes,
+        "why": "",
+    }
+    assert found["relaxation_time"][0] is None  # infinite
+
+
+def test_a_proof_can_be_left_out_and_asked_for(winners, model):
+    result = run("fixed-points", winners, "--no-prove")
+    assert "No proof was tried." in " ".join(result.output.split())
+    assert "proven" not in result.output.replace("proven to lie", "")
+    (found,) = json.loads(run("fixed-points", winners, "--no-prove", "--json", "-").output)["conditions"]
+    assert (found["proof"], found["box"], found["completeness"]) == (None, None, "consistent")
+    assert "Completeness proven at 2 of 2 inputs" in run("fixed-points", model, "--prove").output
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ([[-1.0, -1.0], [2.0, 2.0]], " with -1 <= h <= 2"),
+        ([[-np.inf, -np.inf], [1234567.0, 1234567.0]], " with h <= 1.235e+06"),
+        ([[0.0, -1e-300], [1.0, 3.0]], " in a box (see --json) within 0 <= h <= 3"),
+        ([[-np.inf, -np.inf], [np.inf, np.inf]], ""),
+    ],
+)
+def test_the_region_of_a_proof_is_said(box, said):
+    from fpanalysis.cli.fixed_points import _region
+
+    assert _region(np.array(box)) == said
+
+
+def test_a_proof_of_what_has_none_is_refused(tmp_path):
+    fpa.save(random_network(24, activation="tanh"), tmp_path / "x.pt")
+    result = run("fixed-points", tmp_path / "x.pt", "--prove")
+    assert result.exit_code == 1
+    assert "prove=True needs a ReLU network" in result.stderr
+    said = " ".join(run("fixed-points", tmp_path / "x.pt").output.split())
+    assert "Completeness consistent: the index sum is 1" in said
+    assert "There is no method of proof for such a network." in said
+
+
+def test_an_unfinished_proof_says_why(tmp_path):
+    W, b = gaussian_relu(48, 1.2, seed=0)
+    fpa.save(fpa.Network(W=W, b=b), tmp_path / "x.pt")
+    proof = fpa.find_fixed_points(fpa.load(tmp_path / "x.pt")).proof
+    assert not proof.complete
+    said = " ".join(run("fixed-points", tmp_path / "x.pt").output.split())
+    assert "Completeness unknown: this network is not bounded" in said
+    assert f"% decided: {proof.why}. --prove tries a hundred times as long." in said
+
+
+def test_singular_points_have_no_verdict_and_no_error(tmp_path):
+    fpa.save(fpa.Network(W=[[0.5, 0.5], [0.5, 0.5]]), tmp_path / "line.pt")
+    result = run("fixed-points", tmp_path / "line.pt")
+    assert result.exit_code == 3
+    rows = [line.split() for line in result.output.splitlines()]
+    assert ["(none)", "0", "0", "0", "no,", "kink", "-", "-", "unknown"] in rows  # where the line ends
+    assert sum(row[-3:] == ["singular", "-", "-"] for row in rows) == 29
+    assert "70 more points, none of them stable, are not shown" in result.output
+    listed = run("fixed-points", tmp_path / "line.pt", "--all").output
+    assert sum(line.split()[-3:] == ["singular", "-", "-"] for line in listed.splitlines()) == 99
+    assert "are not shown" not in listed
+    found = json.loads(run("fixed-points", tmp_path / "line.pt", "--json", "-").stdout)["conditions"][0]
+    assert set(found["error"]) == {None}
+    assert found["box"] is None
+    assert found["singular"] == 100 * [True]
+
+
+def test_a_long_table_keeps_the_stable_points(tmp_path):
+    W, b, _ = clique_network([2] * 6)  # 63 points, the 6 stable ones furthest from the origin
+    fpa.save(fpa.Network(W=W, b=b), tmp_path / "x.pt")
+    output = run("fixed-points", tmp_path / "x.pt").output
+    rows = [line.split() for line in output.splitlines() if "yes" in line]
+    assert [row[0] for row in rows] == [str(k) for k in range(57, 63)]
+    assert "33 more points, none of them stable, are not shown" in output
+    assert "63 fixed points: 6 stable, 57 not stable; 63 certified to exist." in output
+
+
+def test_fixed_points_are_drawn(winners, model, tmp_path):
+    for path, name in ((winners, "one.png"), (model, "two.svg")):
+        result = run("fixed-points", path, "--figure", tmp_path / name)
+        assert result.exit_code == 0
+        assert f"Figure: {tmp_path / name}" in result.output
+        assert (tmp_path / name).stat().st_size > 1000
+    refused = run("fixed-points", model, *[f"--input={k}" for k in range(13)], "--figure", tmp_path / "x.png")
+    assert refused.exit_code == 1
+    assert "room for 12 inputs; found 13" in refused.stderr
+    assert run("fixed-points", model, "--figure", tmp_path / "x.txt").exit_code == 1
 
 
 def test_shift_writes_everything(model, tmp_path):

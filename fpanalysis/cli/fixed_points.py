@@ -1,45 +1,94 @@
-"""fpanalysis fixed-points: the deterministic fixed points of a network and their stability."""
+"""fpanalysis fixed-points: the deterministic fixed points of a network, their stability, and whether these are all."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from math import floor, isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fpanalysis.cli._options import WIDE, Numbers
-from fpanalysis.cli._report import check_outputs, number, table, write_json
+from fpanalysis.cli._report import (
+    FIGURE_TYPES,
+    check_outputs,
+    check_suffix,
+    number,
+    save_figure,
+    table,
+    write_json,
+)
+from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
     from fpanalysis.fixed_points import FixedPoints
+
+ROWS = 30  #: of the table, without --all
+FEWEST = 3  #: rows of each input, however many inputs there are
 
 
 @click.command(short_help="The fixed points without noise, and their stability.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
+@click.option(
+    "--prove/--no-prove",
+    default=None,
+    help="Prove that these are all fixed points: --prove tries for up to minutes per input, --no-prove not at all."
+    "  [default: for about a second]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@click.option("--all", "everything", is_flag=True, help=f"List every point, not only {ROWS} or so.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
-def command(model: str, inputs: tuple[tuple[float, ...], ...], seed: int, json_path: str | None) -> None:
+@click.option(
+    "--figure", "figure_path", metavar="FILE", help="Draw the points and trajectories (.png, .pdf, .svg), <= 12 inputs."
+)
+def command(
+    model: str,
+    inputs: tuple[tuple[float, ...], ...],
+    prove: bool | None,
+    seed: int,
+    everything: bool,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
     """Find the fixed points of MODEL without noise, at its conditions or at --input.
+
+    A proof of completeness goes through all activation patterns of a ReLU network, or all boxes of one of rank
+    <= 5 or of at most 10 neurons; other networks have none, and are refused with --prove.
 
     \b
     Example:
-      $ fpanalysis fixed-points model.pt --input 0.5
-      input  point  max |h|    output  stable   tau  residual  completeness  index
-        0.5      0     1.85  -0.07611     yes  7.64     3e-16  unknown           1
+      $ fpanalysis fixed-points model.pt --figure points.png
+       input  point  output   stable   tau  error  completeness
+      (none)      0       0  no, 1/1   inf  3e-15  proven
+                  1      -1      yes  9.49  3e-15
+                  2       1      yes  9.49  3e-15
+      3 fixed points: 2 stable, 1 not stable; 3 certified to exist.
+      Completeness proven: every fixed point is listed, by an exhaustive search ...
     """
-    check_outputs(json_path)
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
     from fpanalysis.checkpoint import load
     from fpanalysis.fixed_points import find_fixed_points
     from fpanalysis.shift import conditions
 
     net = load(model)
     chosen, _ = conditions(net, [list(u) for u in inputs] if inputs else None)
-    found = [find_fixed_points(net, u, rng=seed) for u in chosen]
+    if figure_path is not None:
+        _check_panels(len(chosen))
+    found = [find_fixed_points(net, u, rng=seed, prove=prove) for u in chosen]
     if json_path is not None:
         write_json(json_path, _document(net.hash, found))
+    if figure_path is not None:
+        from fpanalysis.figures import fixed_points_figure
+
+        save_figure(figure_path, fixed_points_figure(found, [points.trajectories(rng=seed) for points in found]))
     if json_path != "-":
         click.echo(repr(net))
-        _print(found)
+        _print(found, everything)
+        if figure_path is not None:
+            click.echo(f"\nFigure: {figure_path}")
     bad = [points for points in found if not points.status.ok]
     for points in bad[:1]:
         click.echo(f"\nstatus at {len(bad)} condition(s): {points.status}", err=True)
@@ -47,51 +96,130 @@ def command(model: str, inputs: tuple[tuple[float, ...], ...], seed: int, json_p
         raise click.exceptions.Exit(3)
 
 
-def _print(found: list[FixedPoints]) -> None:
-    rows = []
+def _check_panels(count: int) -> None:
+    from fpanalysis.figures import PANELS
+
+    if count > PANELS:
+        raise InputError(f"--figure has room for {PANELS} inputs; found {count}: choose some with --input")
+
+
+def _print(found: list[FixedPoints], everything: bool) -> None:
+    most = max(FEWEST, ROWS // len(found))
+    rows, hidden, lost = [], 0, 0
     for points in found:
-        for i in range(len(points)):
-            first = i == 0
-            rows.append(
-                [
-                    _input(points.u) if first else "",
-                    str(i),
-                    number(float(abs(points.h[i]).max())),
-                    " ".join(number(float(z), 4) for z in points.net.output(points.h[i])[:3]),
-                    _stability(points, i),
-                    number(float(points.relaxation_time[i])),
-                    f"{points.residual[i]:.0e}",
-                    points.completeness if first else "",
-                    str(points.index_sum) if first else "",
-                ]
-            )
+        shown = _shown(points, len(points) if everything else most)
+        hidden += len(points) - len(shown)
+        lost += int(_verdicts(points)["stable"] - sum(_stability(points, i) == "yes" for i in shown))
+        first = [_input(points.u), points.completeness]
+        for i in shown:
+            rows.append([first[0], *_row(points, i), first[1]])
+            first = ["", ""]
         if not len(points):
-            rows.append([_input(points.u), "none", *["-"] * 5, points.completeness, "0"])
-    columns = ["input", "point", "max |h|", "output", "stable", "tau", "residual", "completeness", "index"]
-    table(columns, rows)
-    click.echo("stable: of the step map; no, a/b: unstable dimensions of the map / of the flow; no, kink: one")
-    click.echo("side of a kink repels. tau: steps.")
-    click.echo("completeness: consistent = the index sum is 1 and the search ran dry (which is no proof);")
-    click.echo("incomplete = the index sum shows that points are missing; unknown = it cannot tell here.")
+            rows.append([first[0], "none", *["-"] * 4, first[1]])
+    table(["input", "point", "output", "stable", "tau", "error", "completeness"], rows)
+    if hidden:
+        click.echo(f"{hidden} more points, {lost or 'none'} of them stable, are not shown; --all lists them.")
+    click.echo("stable: of the step map; no, a/b: unstable dimensions of the map / of the flow; no, kink:")
+    click.echo("not on every side of a kink; singular: a continuum, a bifurcation, or very slow.")
+    click.echo("tau: steps. error: within which the one true fixed point there is proven to lie.")
+    for sentence in findings(found):
+        click.echo(f"\n{click.wrap_text(sentence, width=80)}")
+
+
+def _shown(points: FixedPoints, most: int) -> list[int]:
+    """Numbers of the points to list, the stable ones first of all."""
+    order = sorted(range(len(points)), key=lambda i: _stability(points, i) != "yes")
+    return sorted(order[:most])
+
+
+def _row(points: FixedPoints, i: int) -> list[str]:
+    output = points.net.output(points.h[i])
+    rounding = 1e-12 * (1 + float(abs(points.h[i]).max()))
+    error = float(points.error[i])
+    return [
+        str(i),
+        " ".join("0" if abs(z) <= rounding else number(float(z)) for z in output[:3]) + " ..." * (len(output) > 3),
+        _stability(points, i),
+        "-" if points.singular[i] else number(float(points.relaxation_time[i])),
+        "-" if error != error else f"{error:.0e}",
+    ]
 
 
 def _stability(points: FixedPoints, i: int) -> str:
-    if points.stable[i]:
-        return "yes"
-    unstable = points.n_unstable[i], points.n_unstable_flow[i]
-    return f"no, {unstable[0]}/{unstable[1]}" if any(unstable) else "no, kink"
+    if points.kinked[i]:
+        return "no, kink"
+    if points.singular[i]:
+        return "singular"
+    return "yes" if points.stable[i] else f"no, {points.n_unstable[i]}/{points.n_unstable_flow[i]}"
+
+
+def _verdicts(points: FixedPoints) -> Counter[str]:
+    names = {"yes": "stable", "singular": "singular"}
+    return Counter(names.get(_stability(points, i), "not stable") for i in range(len(points)))
 
 
 def _input(u: Any) -> str:
     return ",".join(f"{value:.4g}" for value in u) if len(u) else "(none)"
 
 
+def findings(found: list[FixedPoints]) -> Iterator[str]:
+    """How many points there are, and what is known of the completeness of their lists: for every verdict that occurs
+    the reason."""
+    count = sum(len(points) for points in found)
+    verdicts = sum((_verdicts(points) for points in found), Counter[str]())
+    kinds = ", ".join(f"{verdicts[name]} {name}" for name in ("stable", "not stable", "singular") if verdicts[name])
+    at = f" at {len(found)} inputs" if len(found) > 1 else ""
+    certified = sum(int(points.certified.sum()) for points in found)
+    yield f"{count} fixed point{'s' * (count != 1)}{at}: {kinds or 'none'}; {certified} certified to exist."
+    for verdict in dict.fromkeys(points.completeness for points in found):
+        group = [points for points in found if points.completeness == verdict]
+        at = "" if len(found) == 1 else f" at {len(group)} of {len(found)} inputs"
+        reasons = list(dict.fromkeys(_reason(points) for points in group))
+        if len(reasons) > 1:
+            reasons[0] += f" (At input {_input(group[0].u)}; the other inputs: see --json.)"
+        yield f"Completeness {verdict}{at}: {reasons[0]}"
+
+
+def _reason(points: FixedPoints) -> str:
+    if points.box is not None and points.proof is not None:
+        return f"every fixed point{_region(points.box)} is listed, by an exhaustive search ({points.proof.method})."
+    return f"{_audit(points)} {_unproven(points)}"
+
+
+def _audit(points: FixedPoints) -> str:
+    if not points.net.dissipative:
+        return "this network is not bounded, so the index sum cannot tell whether points are missing."
+    if points.singular.any():
+        return "some points are singular, so the index sum cannot tell whether points are missing."
+    if points.index_sum != 1:
+        return f"the index sum is {points.index_sum} where that of all fixed points is 1: points are missing."
+    ran = "ran dry, which is no proof" if points.dry else "stopped before it ran dry"
+    return f"the index sum is 1, as it must be, and the search {ran}."
+
+
+def _unproven(points: FixedPoints) -> str:
+    proof = points.proof
+    if proof is None:
+        tried = points.provenance.settings["prove"]
+        return "No proof was tried." if tried is False else "There is no method of proof for such a network."
+    share = f"{floor(1000 * proof.covered) / 10:g} % decided"
+    more = points.provenance.settings["prove"] is None and not len(proof.singular)
+    advice = " --prove tries a hundred times as long." if more else ""
+    return f"The proof ({proof.method}) is not finished, {share}: {proof.why}.{advice}"
+
+
+def _region(box: Any) -> str:
+    """Where, in words."""
+    low, high = float(box[0].min()), float(box[1].max())
+    bounds = [f"{0.0 if abs(low) < 1e-99 else low:.4g} <= "] if isfinite(low) else [""]
+    bounds += [f" <= {high:.4g}"] if isfinite(high) else [""]
+    if bounds == ["", ""]:
+        return ""
+    return f" {'with' if (box == box[:, :1]).all() else 'in a box (see --json) within'} {bounds[0]}h{bounds[1]}"
+
+
 def _document(model: str, found: list[FixedPoints]) -> dict[str, Any]:
-    import numpy as np
-
-    def finite(values: Any) -> list[Any]:
-        return [float(v) if np.isfinite(v) else None for v in values]
-
+    """NaN and infinities become null when it is written."""
     return {
         "schema": "fpanalysis.fixed-points/1",
         "model": model,
@@ -100,16 +228,29 @@ def _document(model: str, found: list[FixedPoints]) -> dict[str, Any]:
                 "input": points.u.tolist(),
                 "status": points.status.value,
                 "completeness": points.completeness,
+                "box": None if points.box is None else points.box.tolist(),
+                "proof": _proof(points),
                 "index_sum": points.index_sum,
                 "h": points.h.tolist(),
                 "output": points.net.output(points.h).tolist(),
                 "residual": points.residual.tolist(),
+                "certified": points.certified.tolist(),
+                "error": points.error.tolist(),
+                "radius": points.radius.tolist(),
+                "index": points.index.tolist(),
+                "singular": points.singular.tolist(),
                 "stable": points.stable.tolist(),
                 "n_unstable": points.n_unstable.tolist(),
                 "n_unstable_flow": points.n_unstable_flow.tolist(),
-                "relaxation_time": finite(points.relaxation_time),
+                "relaxation_time": points.relaxation_time.tolist(),
                 "eigenvalues": [[[z.real, z.imag] for z in row] for row in points.eigenvalues.tolist()],
             }
             for points in found
         ],
     }
+
+
+def _proof(points: FixedPoints) -> dict[str, Any] | None:
+    if points.proof is None:
+        return None
+    return {name: getattr(points.proof, name) for name in ("method", "complete", "covered", "nodes", "why")}
