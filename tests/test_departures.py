@@ -41,15 +41,15 @@ def test_they_end_on_stable_points(points):
     ends = points.trajectories()[-1]
     stable = points.h[points.stable]
     distance = np.linalg.norm(ends[:, None] - stable, axis=2)
-    speed = 1e-4 * np.abs(points.h).max() * 0.2 * np.sqrt(16)  # at which they count as resting, Euclidean, per step
-    assert distance.min(axis=1).max() < 2 * speed * points.relaxation_time[points.stable].max()
+    left = 1e-3 * np.abs(points.h).max()  # about this much, in each coordinate, when they count as resting
+    assert distance.min(axis=1).max() < 2 * np.sqrt(16) * left
     assert set(np.argmin(distance, axis=1)) == set(range(len(stable)))
 
 
 def test_the_two_sides_of_a_saddle_end_in_different_wells():
     points = fpa.find_fixed_points(double_well())
     (left, right), wells = points.trajectories(count=3)[-1, :2, 0], points.h[points.stable][:, 0]
-    assert sorted([left, right]) == pytest.approx(sorted(wells), abs=1e-3)
+    assert sorted([left, right]) == pytest.approx(sorted(wells), abs=2e-3)
 
 
 def test_few_are_of_the_saddles_with_the_fewest_unstable_dimensions(points):
@@ -70,7 +70,7 @@ def test_those_that_escape_are_cut():
 def test_a_limit_cycle_does_not_come_to_rest():
     net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.2)
     paths = fpa.find_fixed_points(net).trajectories()
-    assert len(paths) == 501  # a hundred time constants
+    assert len(paths) == 101  # twenty time constants
     assert np.linalg.norm(paths[-1], axis=1).min() > 0.5
 
 

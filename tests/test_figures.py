@@ -235,3 +235,13 @@ def test_trajectories_of_another_network(winners, many):
     with pytest.raises(fpa.InputError, match=r"trajectories must be \(T, M, 2\)"):
         figures.plot_fixed_points(winners, trajectories=many.trajectories(steps=2))
     plt.close("all")
+
+
+@pytest.mark.parametrize("N", [1, 2, 3])
+def test_a_network_without_fixed_points_is_drawn(N):
+    fps = fpa.find_fixed_points(fpa.Network(W=2 * np.eye(N), b=np.ones(N)))  # h = f(2 h + 1) has no solution
+    paths = fps.trajectories(count=10)
+    ax = figures.plot_fixed_points(fps, trajectories=paths)
+    assert sum(len(line.get_xdata()) == len(paths) for line in ax.get_lines()) == paths.shape[1] == 2
+    assert len(figures.plot_fixed_points(fps).get_lines()) == 0
+    plt.close("all")

@@ -20,9 +20,10 @@ OFFSET = 0.05  #: of the distance to the nearest other fixed point: how far from
 RANDOM = 5  #: one trajectory in so many starts from a random state
 FAR = 1.3  #: random states are pulled in to so many times the size of the fixed points
 ESCAPED = 10.0  #: times that size: a trajectory so far out is left
-REST = 1e-4  #: of that size, per time constant: a trajectory that moves less has come to rest
-MOST = 1000  #: steps, or
-LONGEST = 100.0  #: time constants
+REST = 1e-3  #: of that size, per slowest time constant: a trajectory that moves less has come to rest
+LONGEST = 10.0  #: slowest time constants of leaving and of approaching a point, or
+SHORTEST = 20.0  #: times 1 / gamma, whichever is more: the steps after which trajectories that never rest are ended
+MOST = 1000  #: steps
 
 
 def sample(points: FixedPoints, count: int, steps: int | None, rng: Generator) -> Array:
@@ -31,14 +32,18 @@ def sample(points: FixedPoints, count: int, steps: int | None, rng: Generator) -
     scattered = finite(random_states(net, u, rng, -(-count // RANDOM)))
     largest = np.abs(scattered).max(axis=1)
     size = float(np.abs(points.h).max(initial=0.0))
-    if len(points) < 2:  # it may be all but 0
+    if len(points) < 2 and len(scattered):  # it may be all but 0
         size = max(size, float(np.median(largest)))
     scattered *= np.minimum(1, FAR * size / np.maximum(largest, 1e-300))[:, None]
     start = np.vstack([beside_saddles(points, count - len(scattered), size), scattered])
-    most = int(min(MOST, np.ceil(LONGEST / np.mean(net.gamma)))) if steps is None else steps
-    slow = REST * size * float(np.mean(net.gamma)) if steps is None else -1.0
+    leave, approach = slowest(points)
+    slow = -1.0
+    if steps is None:
+        own = 1 / float(np.mean(net.gamma))
+        steps = int(min(MOST, np.ceil(max(LONGEST * (leave + approach), SHORTEST * own))))
+        slow = REST * size / max(leave, approach, own)
     path = [start]
-    for _ in range(most):
+    for _ in range(steps):
         h = np.full_like(start, np.nan)
         inside = np.abs(path[-1]).max(axis=1) <= ESCAPED * size
         h[inside] = net.step(path[-1][inside], u)
@@ -58,3 +63,10 @@ def beside_saddles(points: FixedPoints, count: int, size: float) -> Array:
         step = OFFSET * others.min(initial=size) * points.unstable_directions(k)
         states += [points.h[k] + step, points.h[k] - step]
     return np.vstack(states)[: max(0, count)]
+
+
+def slowest(points: FixedPoints) -> tuple[float, float]:
+    """Longest time constants, in steps, with which a saddle is left and a stable point is approached; 0 if none."""
+    growth = np.where(points.singular[:, None], 0, points.time_constants)  # negative where a mode grows
+    approach = points.relaxation_time[points.stable & ~points.singular]
+    return -float(np.min(growth, initial=0.0)), float(np.max(approach, initial=0.0))

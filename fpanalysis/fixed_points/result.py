@@ -134,8 +134,8 @@ class FixedPoints:
         """(T, M, N), M <= `count` noise-free trajectories from beside the saddles, on both sides along each unstable
         direction, and (a fifth of them) from random states; for :func:`fpanalysis.figures.plot_fixed_points`.
 
-        They last `steps` steps, T = steps + 1; None: until all have come to rest, at most 1000 steps. States are NaN
-        once they are ten times as large as the fixed points.
+        They last `steps` steps, T = steps + 1; None: until all have all but come to rest, at most ten of the slowest
+        time constants and 1000 steps. States are NaN once they are ten times as large as the fixed points.
 
         Raises
         ------
