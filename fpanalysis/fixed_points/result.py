@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.certificate import Certificates, certify
+from fpanalysis.fixed_points.cycles import LimitCycles, find_limit_cycles
 from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
@@ -119,6 +120,12 @@ class FixedPoints:
         if not columns:
             return np.empty((0, self.net.N))
         return np.asarray(np.linalg.qr(np.stack(columns, axis=1))[0].T, np.float64)
+
+    @cached_property
+    def cycles(self) -> LimitCycles:
+        """Where trajectories go that end on none of the points, from random states and from the unstable points:
+        simulated when first asked for (see :func:`fpanalysis.find_limit_cycles`)."""
+        return find_limit_cycles(self.net, self.u, self)
 
     @cached_property
     def certificates(self) -> Certificates:
