@@ -82,6 +82,11 @@ class Status(Enum):
         "slow points are sought where F has derivatives, and a network with kinks comes closest to rest on them: "
         "replace ReLU by softplus, or follow trajectories (`settle`, `find_limit_cycles`)",
     )
+    UNDECIDED = (
+        "undecided",
+        "some trajectories had neither come to rest nor onto a steady motion when their steps were spent (slow decay "
+        "near a bifurcation, or a long transient): raise `steps`",
+    )
 
     advice: str
 

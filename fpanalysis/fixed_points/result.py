@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import departures
 from fpanalysis.fixed_points.certificate import Certificates, certify
+from fpanalysis.fixed_points.cycles import LimitCycles, find_limit_cycles
 from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
@@ -146,6 +147,12 @@ class FixedPoints:
             if not (isinstance(value, int | np.integer) and value > 0) and (name, value) != ("steps", None):
                 raise InputError(f"{name} must be a positive whole number; found {value!r}")
         return departures.sample(self, int(count), None if steps is None else int(steps), check_rng(rng))
+
+    @cached_property
+    def cycles(self) -> LimitCycles:
+        """Where trajectories go that end on none of the points, from random states and from the unstable points:
+        simulated when first asked for (see :func:`fpanalysis.find_limit_cycles`)."""
+        return find_limit_cycles(self.net, self.u, self)
 
     @cached_property
     def certificates(self) -> Certificates:
