@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fpanalysis.fixed_points import FixedPoints
-    from fpanalysis.fixed_points.branches import Branch, Branches
+    from fpanalysis.fixed_points.continuation.branches import Branch, Branches
     from fpanalysis.shift import Shift
 
 #: colours that keep apart in print and for the colour-blind (Okabe & Ito)

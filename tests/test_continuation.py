@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import brentq
 
 import fpanalysis as fpa
-from fpanalysis.fixed_points import atlas
-from fpanalysis.fixed_points.family import family
+from fpanalysis.fixed_points.continuation import atlas
+from fpanalysis.fixed_points.continuation.family import family
 from fpanalysis.system import System
 
 LN2 = float(np.log(2))

@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.fixed_points.curve import correct, locate, tangent_of, trace
-from fpanalysis.fixed_points.fibers import fibers
 from fpanalysis.fixed_points.newton import bound
+from fpanalysis.fixed_points.search.fibers import fibers
 
 
 def circle(z):

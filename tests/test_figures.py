@@ -111,7 +111,7 @@ def test_stability_and_special_points_are_told_apart(branches):
 
 
 def test_every_kind_of_special_point_has_a_marker():
-    from fpanalysis.fixed_points import bifurcations as b
+    from fpanalysis.fixed_points.continuation import bifurcations as b
 
     kinds = {b.FOLD, b.PITCHFORK, b.TRANSCRITICAL, b.BRANCH_POINT, b.FLIP, b.NEIMARK_SACKER, b.BORDER}
     assert set(figures.SPECIAL_POINTS) == kinds

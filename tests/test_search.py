@@ -14,8 +14,8 @@ from problems import (
 import fpanalysis as fpa
 from fpanalysis.fixed_points.equation import Full, Reduced, smallest
 from fpanalysis.fixed_points.newton import newton, roam, zeros
-from fpanalysis.fixed_points.points import Points
 from fpanalysis.fixed_points.search import Search
+from fpanalysis.fixed_points.search.points import Points
 
 RNG = np.random.default_rng
 

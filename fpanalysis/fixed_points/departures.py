@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fpanalysis.fixed_points.seeds import finite, random_states
+from fpanalysis.fixed_points.search.seeds import finite, random_states
 
 if TYPE_CHECKING:
     from fpanalysis.fixed_points.result import FixedPoints

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.fixed_points.newton import bound, newton
-from fpanalysis.fixed_points.seeds import ESCAPED, run
+from fpanalysis.fixed_points.search.seeds import ESCAPED, run
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng
-from fpanalysis.fixed_points import descent, seeds
+from fpanalysis.fixed_points import descent
+from fpanalysis.fixed_points.search import seeds
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.newton import bound
-from fpanalysis.fixed_points.seeds import ESCAPED
+from fpanalysis.fixed_points.search.seeds import ESCAPED
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 from fpanalysis.system import System

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.fixed_points.continuation.family import Family
 from fpanalysis.fixed_points.curve import Point, locate
-from fpanalysis.fixed_points.family import Family
 
 Array = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fpanalysis.fixed_points import seeds
 from fpanalysis.fixed_points.equation import smallest
-from fpanalysis.fixed_points.fibers import fibers
 from fpanalysis.fixed_points.newton import bound, newton, roam
-from fpanalysis.fixed_points.points import Points
+from fpanalysis.fixed_points.search import seeds
+from fpanalysis.fixed_points.search.fibers import fibers
+from fpanalysis.fixed_points.search.points import Points
 from fpanalysis.network import Network
 from fpanalysis.system import System
 

@@ -13,9 +13,9 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.fixed_points.bifurcations import BRANCH_POINT, Event, Jumped, Sample, events, sample, touch
+from fpanalysis.fixed_points.continuation.bifurcations import BRANCH_POINT, Event, Jumped, Sample, events, sample, touch
+from fpanalysis.fixed_points.continuation.family import Family
 from fpanalysis.fixed_points.curve import FIRST, Point, correct, locate, passes, tangent_of, trace
-from fpanalysis.fixed_points.family import Family
 
 Array = NDArray[np.float64]
 

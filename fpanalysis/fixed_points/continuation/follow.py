@@ -16,10 +16,10 @@ from scipy.linalg import eig
 
 from fpanalysis.checks import check_rng, real_array
 from fpanalysis.fixed_points import find_fixed_points
-from fpanalysis.fixed_points.atlas import Atlas, Run
-from fpanalysis.fixed_points.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
-from fpanalysis.fixed_points.branches import Branch, Branches, SpecialPoint
-from fpanalysis.fixed_points.family import Custom, Family, Maker, family
+from fpanalysis.fixed_points.continuation.atlas import Atlas, Run
+from fpanalysis.fixed_points.continuation.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
+from fpanalysis.fixed_points.continuation.branches import Branch, Branches, SpecialPoint
+from fpanalysis.fixed_points.continuation.family import Custom, Family, Maker, family
 from fpanalysis.results import InputError, Provenance, Status, one_line
 from fpanalysis.system import System
 
