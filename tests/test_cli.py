@@ -345,3 +345,16 @@ def test_doctor_checks_a_known_answer():
     assert result.exit_code == 0
     assert "error" in result.output
     assert fpa.__version__ in result.output
+
+
+def test_motion_that_never_rests_is_named(tmp_path):
+    """h' = 0.9 h + 0.1 tanh(W h), W a rotation by 0.8 times 1.6: the origin is unstable, a limit cycle surrounds it."""
+    c, s = 1.6 * np.cos(0.8), 1.6 * np.sin(0.8)
+    fpa.save(fpa.Network(W=[[c, -s], [s, c]], activation="tanh", gamma=0.1), tmp_path / "cycle.pt")
+    done = run("fixed-points", tmp_path / "cycle.pt", "--json", tmp_path / "cycle.json")
+    assert done.exit_code == 3
+    assert "end on a cycle of 64.22 steps" in " ".join(done.output.split())
+    (condition,) = json.loads((tmp_path / "cycle.json").read_text())["conditions"]
+    (cycle,) = condition["cycles"]["found"]
+    assert cycle["regular"]
+    assert cycle["period"] == pytest.approx(64.2234, abs=1e-3)

@@ -141,7 +141,7 @@ def _row(points: FixedPoints, i: int) -> list[str]:
         " ".join("0" if abs(z) <= rounding else number(float(z)) for z in output[:3]) + " ..." * (len(output) > 3),
         _stability(points, i),
         "-" if points.singular[i] else number(float(points.relaxation_time[i])),
-        "-" if error != error else f"{error:.0e}",
+        "-" if error != error else "0" if error < 1e-30 else f"{error:.0e}",
     ]
 
 
@@ -178,6 +178,24 @@ def findings(found: list[FixedPoints]) -> Iterator[str]:
         if len(reasons) > 1:
             reasons[0] += f" (At input {_input(group[0].u)}; the other inputs: see --json.)"
         yield f"Completeness {verdict}{at}: {reasons[0]}"
+    restless = [points for points in found if len(points.cycles) or points.cycles.escaped or points.cycles.undecided]
+    for points in restless[:1]:
+        at = f"At input {_input(points.u)}, " if len(found) > 1 else ""
+        more = f" ({len(restless) - 1} more inputs: see --json.)" if len(restless) > 1 else ""
+        yield f"Not all trajectories come to rest. {at}{_motion(points)}{more}"
+
+
+def _motion(points: FixedPoints) -> str:
+    """How the noise-free trajectories end."""
+    cycles = points.cycles
+    ends = [f"{cycles.resting} rest at fixed points"] if cycles.resting else []
+    for cycle, count in zip(cycles, cycles.ended, strict=True):
+        steps = f"{cycle.period:.4g} steps, up to {number(float(cycle.amplitude.max()))} wide"
+        ends.append(f"{count} end on a cycle of {steps}" if cycle.regular else f"{count} move irregularly")
+    ends += [f"{cycles.escaped} grow without bound"] if cycles.escaped else []
+    ends += [f"{cycles.undecided} are undecided"] if cycles.undecided else []
+    total = cycles.resting + int(sum(cycles.ended)) + cycles.escaped + cycles.undecided
+    return f"Of {total} trajectories {', '.join(ends)}."
 
 
 def _reason(points: FixedPoints) -> str:
@@ -243,11 +261,22 @@ def _document(model: str, found: list[FixedPoints]) -> dict[str, Any]:
                 "n_unstable": points.n_unstable.tolist(),
                 "n_unstable_flow": points.n_unstable_flow.tolist(),
                 "relaxation_time": points.relaxation_time.tolist(),
+                "cycles": _cycles(points),
                 "eigenvalues": [[[z.real, z.imag] for z in row] for row in points.eigenvalues.tolist()],
             }
             for points in found
         ],
     }
+
+
+def _cycles(points: FixedPoints) -> dict[str, Any]:
+    cycles = points.cycles
+    names = ("period", "period_error", "regular")
+    found = [
+        {name: getattr(cycle, name) for name in names} | {"trajectories": int(count), "mean": cycle.mean.tolist()}
+        for cycle, count in zip(cycles, cycles.ended, strict=True)
+    ]
+    return {"found": found, **{name: getattr(cycles, name) for name in ("resting", "escaped", "undecided")}}
 
 
 def _proof(points: FixedPoints) -> dict[str, Any] | None:
