@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import rotation
 from fpanalysis.fixed_points.search import seeds
+from fpanalysis.fixed_points.settle import settle
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 
@@ -224,7 +225,16 @@ class _Journey:
                 records = records[: n + 1]
                 break
         going = np.array([not self._note(records[:, k], last) for k in range(h.shape[0])], bool)
-        return self._moving(h[going])
+        return self._unsettled(self._moving(h[going]))
+
+    def _unsettled(self, h: Array) -> Array:
+        """Count and drop the rows that creep towards a stable point."""
+        ends, settled = settle(self.net, h, self.u, steps=100)
+        rests = settled.astype(bool)
+        for k in np.flatnonzero(rests):  # what is near a point that repels only lingers
+            rests[k] = np.abs(np.linalg.eigvals(self.net.jacobian(ends[k], self.u))).max() < 1
+        self.resting += int(rests.sum())
+        return h[~rests]
 
     def _note(self, record: Array, last: bool) -> bool:
         """Whether `record` (n, N) shows rest or a cycle, and if so count it; irregular motion only at the `last`."""

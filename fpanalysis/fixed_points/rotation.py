@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-RETURNS = 20  #: returns through the section without which no period is given
+RETURNS = 8  #: returns through the section without which no period is given
 LOOPS = 8  #: returns that one period is made of, at most
 FEW, MANY = 8, 128  #: harmonics of Phi at least and at most
 REGULAR = 0.02  #: what Phi may leave of h, root mean square, relative to that of h about its mean
+SAMPLES = 6000  #: states that Phi is fitted to at most, evenly spread over the record
 MEANINGLESS = 1e-10  #: eigenvalues below this share of the largest are zero in the fit of Phi
 
 
@@ -83,7 +84,8 @@ def closed_curve(record: Array, period: float) -> tuple[float, Array]:
     """What a curve of that period leaves of `record` (n, N), root mean square, relative to that of the record about
     its mean; and the curve, sampled about once a step, (T, N)."""
     harmonics = int(np.clip(period / 4, FEW, MANY))
-    basis = _waves(np.arange(len(record)) / period, harmonics)
+    chosen = np.arange(0, len(record), -(-len(record) // SAMPLES))
+    record, basis = record[chosen], _waves(chosen / period, harmonics)
     gram = np.linalg.pinv(basis.T @ basis, rcond=MEANINGLESS, hermitian=True)  # singular where the period is a ratio
     series = gram @ (basis.T @ record)
     left = np.linalg.norm(record - basis @ series) / np.linalg.norm(record - record.mean(axis=0))

@@ -29,7 +29,8 @@ from fpanalysis.system import System
 Array = NDArray[np.float64]
 
 WORK, FEWEST, MOST = 80_000, 24, 256  #: starts of a round times N^1.5, and starts of a round at least and at most
-ROUNDS, DRY = 32, 4  #: rounds at most, and rounds without a new point after which the search ends: one of each kind
+EFFORT, FEWEST_ROUNDS, MOST_ROUNDS = 2048, 8, 32  #: rounds times N, and rounds at least and at most
+DRY = 4  #: rounds without a new point after which the search ends: one of each kind
 SAME = 1e-6  #: two minima closer than this, relative to 1 + max|h|, are one
 NEAR = 1e-3  #: the same, of iterates before Newton finishes
 FLAT = 1e-8  #: an eigenvalue of the Hessian above minus this share of the largest is not negative
@@ -160,8 +161,8 @@ class _Search:
         self.dry, self.rounds, self.starts, self.unfinished = False, 0, 0, 0
 
     def run(self) -> None:
-        fruitless = 0
-        while self.rounds < ROUNDS and not self.dry and len(self.minima) <= KEPT:
+        fruitless, most = 0, int(np.clip(EFFORT / self.net.N, FEWEST_ROUNDS, MOST_ROUNDS))
+        while self.rounds < most and not self.dry and len(self.minima) <= KEPT:
             starts = self._starts(self.rounds % DRY)
             self.rounds, self.starts = self.rounds + 1, self.starts + len(starts)
             fruitless = 0 if self.add(starts) else fruitless + 1
