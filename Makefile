@@ -41,6 +41,7 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_closure.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_fixed_points.py
 	$(BIN)/python tests/benchmarks/bench_monte_carlo.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
 

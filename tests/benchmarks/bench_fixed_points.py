@@ -20,6 +20,7 @@ import contextlib
 import cProfile
 import importlib
 import io
+import re
 import statistics
 import sys
 import tempfile
@@ -28,7 +29,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,143 +39,37 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import problems
+from fixed_point_cases import (
+    EFFORT,
+    NETWORKS,
+    SAME,
+    Case,
+    cliques,
+    digraph,
+    families,
+    flip_flops,
+    gru,
+    large,
+    low_rank,
+    match,
+    proven,
+    states,
+    task_states,
+)
 
 import fpanalysis as fpa
 from fpanalysis.fixed_points.certificate import certify
-from fpanalysis.fixed_points.newton import bound, newton
 from fpanalysis.fixed_points.proof import prove
-from fpanalysis.fixed_points.search import Search, seeds
-from fpanalysis.models import train
+from fpanalysis.fixed_points.search import Search
 from fpanalysis.system import System
-from fpanalysis.tasks import get_task
 
 Array = NDArray[np.float64]
 
-NETWORKS = Path(__file__).parents[2] / "examples" / "networks"
 SEEDS = 20
-SAME = 1e-6  #: two points closer than this, relative to 1 + max|h|, are one: the proofs' points are not polished
-EFFORT = 100  #: of a proof that is asked for
 LOOSE = 0.01  #: a point of the rival is genuine within this share of the largest |h*|
-STARTS, NOISE = 1024, 0.5  #: of the rival: states on trajectories, displaced by this
+STARTS = 1024  #: of the rival
 REPEATS = 3
 SLOW = 10  #: ratios of CPU times below this are looked into
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A network, its fixed points `truth` (K, N), and where they are known from; `module` is `net` in torch."""
-
-    name: str
-    net: System
-    truth: Array
-    source: str
-    module: nn.Module | None = None
-
-
-# ---------------------------------------------------------------------------------------------- networks
-
-
-def cliques(*sizes: int) -> Case:
-    W, c, points = problems.clique_network(sizes)
-    return Case(f"cliques of {'+'.join(map(str, sizes))}", fpa.Network(W=W, b=c), points, "formula")
-
-
-def digraph(N: int, seed: int) -> Case:
-    W, c = problems.digraph_network(N, seed)
-    return Case(f"digraph N = {N}, {seed}", fpa.Network(W=W, b=c), problems.relu_fixed_points(W, c), "all supports")
-
-
-def low_rank(N: int, rank: int, seed: int) -> fpa.Network:
-    return problems.low_rank_network(N, rank, gain=4.0, overlap=0.9, seed=seed)
-
-
-def proven(name: str, net: fpa.Network) -> Case:
-    """Its points by exhaustive search alone."""
-    proof = prove(net, np.zeros(net.n_in), EFFORT)
-    assert proof is not None, name
-    assert proof.complete, name
-    return Case(name, net, proof.h, "proof")
-
-
-def flip_flop(name: str, net: System, module: nn.Module | None = None) -> Case:
-    """No proof reaches it: the points that plain Newton finds from states of the task are a lower bound."""
-    states = task_states(net, 64_000 // net.N, np.random.default_rng(1))
-    h, residual = newton(net, states, np.zeros(net.n_in))
-    return Case(name, net, union(h[residual <= bound(h)]), "Newton, 27 expected", module)
-
-
-@cache
-def gru() -> tuple[System, nn.GRU]:
-    module = nn.GRU(3, 64)
-    module.load_state_dict(torch.load(NETWORKS / "flip_flop_gru.pt", weights_only=True)["rnn"])
-    return fpa.models.from_torch(module), module
-
-
-@cache
-def large(file: Path) -> fpa.Network:
-    if not file.exists():
-        fpa.save(train(get_task("flip-flop"), seed=0, size=256).network(), file)
-    return fpa.load(file)
-
-
-def families(file: Path) -> Iterator[tuple[str, list[Case]]]:
-    small = [(4, 4), (2, 3, 4), (3, 5, 7, 9), (8,) * 5, (4,) * 8, (8,) * 8, (16,) * 4, (32,) * 2, (10,) * 6]
-    yield "clique unions, ReLU, N <= 64", [cliques(*sizes) for sizes in small]
-    yield "random digraphs, ReLU, N <= 14", [digraph(N, seed) for N in (8, 10, 12, 14) for seed in range(5)]
-    yield "Hopfield, 1-4 patterns, N = 64", [proven(f"Hopfield {m}", problems.hopfield_network(m)) for m in range(1, 5)]
-    for rank in (3, 4):
-        nets = {(N, seed): low_rank(N, rank, seed) for N in (64, 128) for seed in range(4)}
-        yield f"tanh, rank {rank}, N = 64, 128", [proven(f"rank {rank}, {key}", net) for key, net in nets.items()]
-    weights = ((0.9, 0.5), (0.5, 1.5), (1.5, 1.0), (4.0, 2.0))
-    yield (
-        "winner-take-all, softplus, N = 6",
-        [proven(f"winner-take-all {e}, {i}", problems.winner_take_all(excitation=e, inhibition=i)) for e, i in weights],
-    )
-    yield "flip-flop, tanh, N = 64", [flip_flop("flip-flop tanh 64", fpa.load(NETWORKS / "flip_flop_tanh.pt"))]
-    yield "flip-flop, tanh, N = 256", [flip_flop("flip-flop tanh 256", large(file))]
-    yield "flip-flop, GRU, N = 64", [flip_flop("flip-flop GRU 64", *gru())]
-
-
-def task_states(net: System, count: int, rng: np.random.Generator) -> Array:
-    """States on noise-free trajectories of the flip-flop task, displaced at random by `NOISE`."""
-    inputs = get_task("flip-flop").batch(64, rng)[0].astype(float)
-    return displaced(trajectories(net, np.zeros((64, net.N)), inputs), count, rng)
-
-
-def states(net: System, count: int, rng: np.random.Generator) -> Array:
-    """The same for a network without a task: trajectories from random states."""
-    start = seeds.random_states(net, np.zeros(net.n_in), rng, 64)
-    return displaced(trajectories(net, start, np.zeros((60, net.n_in))), count, rng)
-
-
-def trajectories(net: System, h: Array, inputs: Array) -> Array:
-    """All states that the `inputs`, one a step, lead to from `h`."""
-    visited = []
-    for u in inputs:
-        h = net.step(h, u)
-        visited.append(h)
-    return np.concatenate(visited)
-
-
-def displaced(h: Array, count: int, rng: np.random.Generator) -> Array:
-    return h[rng.integers(len(h), size=count)] + NOISE * rng.standard_normal((count, h.shape[1]))
-
-
-def union(h: Array) -> Array:
-    """The rows of `h`, each once."""
-    kept: list[Array] = []
-    for row in h:
-        if all(np.abs(row - other).max() > SAME * (1 + np.abs(row).max()) for other in kept):
-            kept.append(row)
-    return np.array(kept).reshape(-1, h.shape[1])
-
-
-def match(h: Array, truth: Array, tolerance: float) -> tuple[int, int]:
-    """How many rows of `truth` have a row of `h` within the tolerance; how many rows of `h` have no row of `truth`."""
-    if not len(h) or not len(truth):
-        return 0, len(h)
-    apart = np.array([np.abs(truth - row).max(axis=1) for row in h])
-    return int((apart.min(axis=0) <= tolerance).sum()), int((apart.min(axis=1) > tolerance).sum())
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -196,7 +90,7 @@ def recall(options: argparse.Namespace) -> None:
     print("|" + "---|" * 12)
     for family, cases in families(options.large):
         outcomes = [outcome for case in cases for outcome in _runs(case)]
-        missing = [case.share < 1 for case in outcomes]
+        missing = [o.share < 1 for o in outcomes]
         wrong = sum(o.stated == "consistent" and o.share < 1 for o in outcomes)
         counts = sorted({o.points for o in outcomes})
         stated = ", ".join(f"{word} {count}" for word, count in Counter(o.stated for o in outcomes).items())
@@ -230,10 +124,7 @@ def _runs(case: Case) -> list[Outcome]:
         start = time.process_time()
         found.append(fpa.find_fixed_points(case.net, rng=seed, prove=False))
         times.append(time.process_time() - start)
-    truth = case.truth
-    if case.source not in ("proof", "formula", "all supports"):  # certified points are genuine: the truth is at least
-        truth = union(np.vstack([truth, *(fps.h[fps.certified] for fps in found)]))
-    outcomes = []
+    truth, outcomes = case.truth, []
     for seed, (fps, cpu) in enumerate(zip(found, times, strict=True)):
         got, spurious = match(fps.h, truth, SAME * (1 + np.abs(truth).max()))
         if got < len(truth) or spurious:
@@ -291,7 +182,7 @@ def certificates(options: argparse.Namespace) -> None:
         "Hopfield, tanh": problems.hopfield_network(4),
         "cliques, ReLU": cliques(*(8,) * 8).net,
         "flip-flop, GRU": gru()[0],
-        "flip-flop, tanh, large": large(options.large),
+        "flip-flop, tanh, trained at N = 256": large(options.large),
         "rank 4, tanh": low_rank(256, 4, 0),
         "4 cliques, ReLU": cliques(*(64,) * 4).net,
     }
@@ -357,8 +248,7 @@ def _contest(file: Path) -> Iterator[Case]:
     yield from (proven(f"Hopfield, {m} patterns", problems.hopfield_network(m)) for m in range(1, 5))
     yield from (proven(f"tanh, rank {r}, N = {N}", low_rank(N, r, 0)) for r in (3, 4) for N in (64, 128))
     yield proven("winner-take-all", problems.winner_take_all())
-    *_, (_, tanh64), (_, tanh256), (_, cell) = families(file)
-    yield from (*tanh64, *tanh256, *cell)
+    yield from flip_flops(file)
 
 
 def _ours(finder: type, case: Case, seed: int) -> tuple[int, int, int, float]:
@@ -425,7 +315,7 @@ def _profile(case: Case) -> str:
     profile.create_stats()
     own = Counter()
     for (_, _, name), (_, _, cpu, _, _) in profile.stats.items():
-        own[name.replace("<built-in method ", "").strip("<>").removeprefix("numpy.")] += cpu
+        own[re.sub(r"<(?:built-in )?method '?([\w.]+).*", r"\1", name)] += cpu
     total = sum(own.values())
     return ", ".join(f"{name} {100 * cpu / total:.0f} %" for name, cpu in own.most_common(5))
 
