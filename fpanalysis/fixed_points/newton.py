@@ -33,8 +33,15 @@ def newton(net: System, h: Array, u: Array) -> tuple[Array, Array]:
     h : (K, N), where the iteration ended; rows that never reached the tolerance are left where they were best.
     residual : (K,), max|F(h) - h|, to be held against :func:`bound`.
     """
-    # one step beyond the tolerance costs little and brings the residual to rounding level
-    return zeros(Full(net, u), h)
+    equation = Full(net, u)
+    h, residual = zeros(equation, h)
+    near = np.flatnonzero(residual <= bound(h))  # one more step brings these to rounding level
+    gap = equation.gap(h[near], near)
+    last = h[near] + solve(equation.slope(h[near], near), gap)
+    size = _size(equation.gap(last, near))
+    better = size < residual[near]
+    h[near[better]], residual[near[better]] = last[better], size[better]
+    return h, residual
 
 
 def zeros(equation: Equation, z: Array, slack: float = 0.01) -> tuple[Array, Array]:

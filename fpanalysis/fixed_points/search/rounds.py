@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 
 ROUNDS = 80
 WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and seeds of a round at least and at most
-AGAIN = 0.95  #: share of the points that rounds must have come to again before they count as dry
+TRAJECTORIES = 48
+AGAIN = 1.0  #: share of the points that rounds must have come to again before they count as dry
 STEPS = 8e6  #: points along a fiber, times N^2
 KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
@@ -112,7 +113,7 @@ class Search:
     def _rounds(self) -> Iterator[Array]:
         """The starts of round after round, one kind after the other."""
         net, u, rng = self.net, self.u, self.rng
-        yield seeds.trajectories(net, u, rng, min(self.count, 24))
+        yield seeds.trajectories(net, u, rng, TRAJECTORIES)
         while True:
             yield self._midpoints()
             yield seeds.random_states(net, u, rng, self.count)
@@ -136,7 +137,7 @@ class Search:
     def _patterns(self) -> Array:
         assert isinstance(self.net, Network)
         pairs = self._pairs("patterns", max(self.count // 4, len(self.points)))
-        return seeds.patterns(self.net, self.u, self.points.h, pairs, self.rng)
+        return seeds.patterns(self.net, self.u, self.points.h, pairs, self.rng, max(self.count, len(self.points)))
 
     def _pairs(self, kind: str, most: int) -> NDArray[np.intp]:
         """Up to `most` pairs of points that this kind of round has not had yet, at random."""

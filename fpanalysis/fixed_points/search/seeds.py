@@ -12,16 +12,24 @@ from fpanalysis.system import System
 Array = NDArray[np.float64]
 
 ESCAPED = 1e6
+TOGETHER = 0.02
 LEADING = 8  #: singular vectors that count as leading
 
 
 def trajectories(net: System, u: Array, rng: Generator, count: int) -> Array:
-    """Waypoints and ends of `count` noise-free trajectories from 0 and random states, and of noisy ones."""
+    """Waypoints and ends of `count` noise-free trajectories from 0 and random states, and of noisy ones; those that
+    have nearly come together once."""
     h = np.vstack([np.zeros(net.N), random_states(net, u, rng, count)])
     length = int(np.ceil(5 / np.mean(net.gamma)))
     noisy = run(net, h[: 1 + count // 2], u, 2 * length, _noise(net), rng)
     early = run(net, h, u, length)
-    return finite(np.vstack([h[:1], early, run(net, early, u, 3 * length), noisy]))
+    return _apart(finite(np.vstack([h[:1], run(net, early, u, 3 * length), early[: 1 + count // 2], noisy])))
+
+
+def _apart(h: Array) -> Array:
+    """The rows of `h` but those that are within `TOGETHER`, relative to 1 + max|h|, of an earlier one."""
+    near = np.abs(h[:, None] - h[None]).max(axis=2) <= TOGETHER * (1 + np.abs(h).max(axis=1))
+    return h[~np.tril(near, -1).any(axis=1)]
 
 
 def _noise(net: System) -> float:
@@ -72,12 +80,13 @@ def scattered(found: Array, rng: Generator, count: int) -> Array:
     return chosen + spread * rng.standard_normal(chosen.shape)
 
 
-def patterns(net: Network, u: Array, found: Array, pairs: NDArray[np.intp], rng: Generator) -> Array:
+def patterns(net: Network, u: Array, found: Array, pairs: NDArray[np.intp], rng: Generator, count: int) -> Array:
     """For ReLU, solutions of h = D (W h + c) on unions, intersections and differences of the supports of `pairs`
-    of points found, and on the support of each with a neuron switched: supports are often made of each other."""
+    of points found, and on `count` supports with one or two neurons switched: supports are often made of each other."""
     a, b = found[pairs[:, 0]] > 0, found[pairs[:, 1]] > 0
-    switched = found > 0
-    switched[np.arange(len(found)), rng.integers(net.N, size=len(found))] ^= True
+    switched = found[rng.integers(len(found), size=count)] > 0 if len(found) else found > 0
+    for part in (switched, switched[::2]):
+        part[np.arange(len(part)), rng.integers(net.N, size=len(part))] ^= True
     D = np.vstack([a | b, a & b, a ^ b, a & ~b, b & ~a, switched]).astype(float)
     A = np.eye(net.N) - D[:, :, None] * net.W
     regular = np.linalg.slogdet(A)[0] != 0
