@@ -11,8 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import proof as exhaustive
+from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.fixed_points.result import FixedPoints, is_stable
 from fpanalysis.fixed_points.search import Search
+from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 
@@ -52,34 +54,63 @@ def find_fixed_points(
         raise InputError(f"prove must be True, False or None; found {prove!r}")
     u = net.check_condition(u)
     seed = int(rng) if isinstance(rng, int | np.integer) else None
-    generator = check_rng(rng)
-    with threadpool_limits(1, user_api="blas"):  # on matrices of these sizes BLAS threads double the CPU time at best
-        return _find(net, u, generator, seed, prove)
-
-
-def _find(net: System, u: Array, rng: Generator, seed: int | None, prove: bool | None) -> FixedPoints:
-    search = Search(net, u, rng)
-    search.run()
-    proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
-    if prove and proof is None:
+    if prove and not exhaustive.available(net):
         raise InputError(
             "prove=True needs a ReLU network, or one of rank <= 5 or of at most 10 neurons whose activation has a "
             f"known slope range; found {net!r}"
         )
-    if proof is not None:
-        search.include(np.vstack([proof.h, proof.singular]))
-        inside = ((search.points.h >= proof.box[0]) & (search.points.h <= proof.box[1])).all(axis=1)
-        if proof.complete and inside.sum() != len(proof.h):  # never seen; a list is not proven by contradicting methods
-            proof = replace(proof, complete=False, why=f"{len(proof.h)} points enclosed, but {inside.sum()} found")
-    order = np.argsort(np.linalg.norm(search.points.h, axis=1), kind="stable")
-    h = search.points.h[order]
-    stable = any(is_stable(net, point, u) for point in search.points.h)
+    generator = check_rng(rng)
+    unit = _unit(net, u)
+    with threadpool_limits(1, user_api="blas"):  # on matrices of these sizes BLAS threads double the CPU time at best
+        if unit == 1:
+            search, proof = _find(net, u, generator, prove)
+        else:
+            assert isinstance(net, Network)
+            driven = replace(net, b=net.drive(u) / unit, W_in=None, conditions=None, targets=None)
+            search, proof = _find(driven, np.zeros(0), generator, prove)
+            proof = proof and replace(proof, h=unit * proof.h, box=unit * proof.box, singular=unit * proof.singular)
+        return _result(net, u, search, unit * search.points.h, proof, seed, prove)
+
+
+def _unit(net: System, u: Array) -> float:
+    """What a positively homogeneous f (ReLU) lets the drive be measured in, so that no tolerance depends on its size:
+    h solves h = f(W h + c) iff h / unit does with c / unit. A power of two, by which division is exact."""
+    if not isinstance(net, Network):
+        return 1.0
+    x, drive = np.linspace(-3, 3, 31), net.drive(u)
+    if not drive.any() or not np.array_equal(net.activation.f(4 * x), 4 * net.activation.f(x)):
+        return 1.0
+    return float(2.0 ** np.frexp(np.abs(drive).max())[1])
+
+
+def _find(net: System, u: Array, rng: Generator, prove: bool | None) -> tuple[Search, Proof | None]:
+    """The search, with the points of the proof among its own, and the proof if there is one."""
+    search = Search(net, u, rng)
+    search.run()
+    proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
+    if proof is None:
+        return search, None
+    search.include(np.vstack([proof.h, proof.singular]))
+    inside = ((search.points.h >= proof.box[0]) & (search.points.h <= proof.box[1])).all(axis=1)
+    if proof.complete and not inside.all():
+        proof = replace(proof, complete=False, why="points were found outside the box that was searched")
+    elif proof.complete and len(inside) != len(proof.h):  # methods that contradict each other prove nothing
+        proof = replace(proof, complete=False, why=f"it encloses {len(proof.h)} points, and {len(inside)} were found")
+        search.dry = False
+    return search, proof
+
+
+def _result(
+    net: System, u: Array, search: Search, h: Array, proof: Proof | None, seed: int | None, prove: bool | None
+) -> FixedPoints:
+    stable = any(is_stable(net, point, u) for point in h)
+    order = np.argsort(np.linalg.norm(h, axis=1), kind="stable")
     settings = {"rounds": search.rounds, "starts": search.starts, "u": u.tolist(), "prove": prove}
     return FixedPoints(
         net=net,
         u=u,
-        h=h,
-        residual=np.abs(net.target(h, u) - h).max(axis=-1, initial=0.0),
+        h=h[order],
+        residual=np.abs(net.target(h[order], u) - h[order]).max(axis=-1, initial=0.0),
         index=search.points.index[order],
         dry=search.dry,
         proof=proof,

@@ -33,7 +33,7 @@ class FixedPoints:
     Attributes
     ----------
     h : (K, N), the fixed points.
-    residual : (K,), max|F(h) - h| <= 1e-12 (1 + max|h|).
+    residual : (K,), max|F(h) - h| <= 1e-12 (1 + max|h|), unless the rounding of W h alone is more.
     index : (K,), sign det(I - dF/dh); 0 where that is singular to what Newton's iteration can resolve.
     dry : whether the last rounds of the search found nothing new.
     proof : what an exhaustive search established, if one was made.
@@ -193,10 +193,13 @@ class FixedPoints:
     @property
     def completeness(self) -> str:
         """ "proven": an exhaustive search decided every part of `box`; "consistent": the audit holds and the search
-        ran dry (which proves nothing); "incomplete": the audit fails, points are missing; "unknown": the audit does
-        not apply (an unbounded network, a singular point), or the search stopped before it ran dry."""
+        ran dry (which proves nothing); "incomplete": the audit fails, or a proof encloses more points, so that some
+        are missing; "unknown": the audit does not apply (an unbounded network, a singular point), or the search
+        stopped before it ran dry."""
         if self.box is not None:
             return "proven"
+        if self.proof is not None and len(self.proof.h) > len(self):
+            return "incomplete"
         if not self.net.dissipative or self.singular.any():
             return "unknown"
         if self.index_sum != 1:

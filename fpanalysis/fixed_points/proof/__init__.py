@@ -18,12 +18,18 @@ from fpanalysis.fixed_points.proof.threshold_linear import enumerate_patterns
 from fpanalysis.network import Network
 from fpanalysis.system import System
 
-__all__ = ["Proof", "branch_and_prune", "enumerate_patterns", "prove"]
+__all__ = ["Proof", "available", "branch_and_prune", "enumerate_patterns", "prove"]
 
 Array = NDArray[np.float64]
 
 PATTERNS, NODES = 3e10, 20_000  #: N^4 times the nodes of activation patterns visited, and nodes at most
-BOXES = 4e6  #: N times the boxes
+LARGE = 128  #: neurons from which on even one node takes longer than that
+BOXES, MOST = 4e6, 60_000  #: N times the boxes, and boxes at most
+
+
+def available(net: System) -> bool:
+    """Whether there is a method for `net`."""
+    return isinstance(net, Network) and (net.activation.name == "relu" or applicable(net))
 
 
 def prove(net: System, u: Array, effort: float = 1.0) -> Proof | None:
@@ -33,12 +39,15 @@ def prove(net: System, u: Array, effort: float = 1.0) -> Proof | None:
     """
     if not isinstance(net, Network):
         return None
-    if net.activation.name == "relu":
-        proof = enumerate_patterns(net.W, net.drive(u), max(1, int(effort * min(NODES, PATTERNS / net.N**4))))
+    if net.activation.name == "relu" and (net.N <= LARGE or effort > 1):
+        c = net.drive(u)
+        # without a drive all is decided on kinks: only a network that contracts can be
+        nodes = int(effort * min(NODES, PATTERNS / net.N**4)) if c.any() else 1
+        proof = enumerate_patterns(net.W, c, max(1, nodes))
         proof = proof if net.form == "rate" else _as_currents(proof, net, u)
         if proof.complete or not applicable(net):
             return proof
-    return branch_and_prune(net, u, int(effort * BOXES / net.N)) if applicable(net) else None
+    return branch_and_prune(net, u, int(effort * min(MOST, BOXES / net.N))) if applicable(net) else None
 
 
 def _as_currents(proof: Proof, net: Network, u: Array) -> Proof:

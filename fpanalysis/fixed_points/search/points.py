@@ -30,25 +30,25 @@ class Points:
     def __len__(self) -> int:
         return len(self.h)
 
-    def add(self, h: Array, kinked: NDArray[np.bool_]) -> int:
-        """Add the zeros `h`, distinct and unknown, `kinked` where G has no derivative; the number of new ones that
-        have an index."""
-        z = self.equation.coordinates(h)
-        A = self.equation.slope(z)
-        flat = kinked | (_smallest_singular_value(A) <= SINGULAR)
-        index = np.where(flat, 0, np.linalg.slogdet(A)[0]).astype(int)
+    def add(self, h: Array, index: NDArray[np.int_]) -> int:
+        """Add the zeros `h`, distinct and unknown, with their `index`; the number of new ones that have one."""
         kept = index != 0
         for i in np.flatnonzero(~kept):
             others = np.vstack([self.h[self.index == 0], h[:i][kept[:i] & (index[:i] == 0)]])
             far = np.abs(others - h[i]).max(axis=1, initial=0.0) > BLURRED * (1 + np.abs(h[i]).max())
             kept[i] = bool(far.all()) and len(others) < MOST_SINGULAR
-        self.h, self.z = np.vstack([self.h, h[kept]]), np.vstack([self.z, z[kept]])
+        self.h, self.z = np.vstack([self.h, h[kept]]), np.vstack([self.z, self.equation.coordinates(h[kept])])
         self.index = np.append(self.index, index[kept])
         self.seen = np.zeros(len(self.h), bool) if np.any(index[kept]) else np.append(self.seen, kept[kept])
         between = distances(self.z, self.z)
         np.fill_diagonal(between, np.inf)
         self.apart = between.min(axis=1, initial=np.inf)
         return int(np.count_nonzero(index))
+
+    def indices(self, h: Array) -> NDArray[np.int_]:
+        """sign det(-dG/dz) at the states `h` (K, N), 0 where that is singular to what Newton can resolve."""
+        A = self.equation.slope(self.equation.coordinates(h))
+        return np.where(_smallest_singular_value(A) <= SINGULAR, 0, np.linalg.slogdet(A)[0]).astype(int)
 
     def unknown(self, h: Array, same: float) -> Array:
         """The rows of `h` that are not in the list, each once; two are one within `same` (1 + max|h|). The points of

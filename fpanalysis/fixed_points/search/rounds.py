@@ -8,6 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from fpanalysis.fixed_points.certificate import certify
 from fpanalysis.fixed_points.equation import smallest
 from fpanalysis.fixed_points.newton import bound, newton, roam
 from fpanalysis.fixed_points.search import seeds
@@ -24,6 +25,9 @@ TRAJECTORIES = 48
 AGAIN = 1.0  #: share of the points that rounds must have come to again before they count as dry
 STEPS = 8e6  #: points along a fiber, times N^2
 KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
+MOST_OF_A_CELL = 128  #: the same of a cell, whose Jacobians cost more
+FEW_POINTS = 30
+MOST_POINTS = 2000  #: the search ends, and is not dry, when there are more
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
 ROUGH, NEAR = 1e4, 1e-6  #: Newton first stops at this multiple of the tolerance, where zeros this near are one
 CLOSE = 0.25  #: share of the distance between two known points within which a start leads to one of them
@@ -40,7 +44,9 @@ class Search:
         self.equation = smallest(net, u)
         self.points = Points(self.equation, net.N)
         self._box = net.trapping_box(u)
-        self.count = int(np.clip(WORK / self.equation.dim**1.5, FEWEST, MOST))
+        self._odd = _is_odd(net, u)
+        most = MOST if isinstance(net, Network) else MOST_OF_A_CELL
+        self.count = int(np.clip(WORK / self.equation.dim**1.5, FEWEST, most))
         self.dry, self.rounds, self.starts = False, 0, 0
         self._waiting: dict[str, tuple[int, NDArray[np.intp]]] = {}
 
@@ -53,7 +59,8 @@ class Search:
                 fruitless = 0
             # one of each kind found nothing new and nearly all that is known: a point like the others was not missed
             self.dry = fruitless >= self._cycle and self.points.seen.sum() >= AGAIN * len(self.points)
-            if (self.dry and not self.missing) or self.rounds >= ROUNDS:
+            if (self.dry and not self.missing) or self.rounds >= ROUNDS or len(self.points) > MOST_POINTS:
+                self.dry &= len(self.points) <= MOST_POINTS
                 break
 
     def _follow(self) -> int:
@@ -81,9 +88,32 @@ class Search:
 
     def include(self, h: Array) -> int:
         """Add the zeros that Newton reaches from `h` (K, N), close by; the number of those that are new."""
+        if self._odd:
+            h = np.vstack([h, -h])
         h, residual = newton(self.net, h, self.u)
         h = self.points.unknown(h[(residual <= bound(h)) & self._possible(h)], SAME)
-        return self.points.add(h, self._on_a_kink(h))
+        index = np.where(self._on_a_kink(h), 0, self.points.indices(h))
+        doubtful = (index == 0) & ~self._on_a_kink(h)
+        if doubtful.any():
+            h, index = self._told_apart(h, index, doubtful)
+        return self.points.add(h, index)
+
+    def _told_apart(
+        self, h: Array, index: NDArray[np.int_], doubtful: NDArray[np.bool_]
+    ) -> tuple[Array, NDArray[np.int_]]:
+        """`h` and `index` with those nearly singular points that are certified given their index, and each kept once:
+        Newton may end at different places within the ball that holds one fixed point."""
+        rows = np.flatnonzero(doubtful)
+        proven = certify(self.net, h[rows], self.u)
+        sign = np.linalg.slogdet(self.equation.slope(self.equation.coordinates(h[rows])))[0].astype(int)
+        dropped: list[int] = []
+        for k in np.flatnonzero(proven.certified):
+            others = np.vstack([self.points.h, np.delete(h, [*dropped, *rows[k:]], axis=0)])
+            if (np.abs(others - h[rows[k]]).max(axis=1, initial=0.0) <= proven.radius[k]).any() and len(others):
+                dropped.append(int(rows[k]))
+            else:
+                index[rows[k]] = sign[k]
+        return np.delete(h, dropped, axis=0), np.delete(index, dropped)
 
     def _possible(self, h: Array) -> NDArray[np.bool_]:
         """Whether `h` is where fixed points can be: a gate that closes for ever makes F(h) - h underflow far away."""
@@ -108,7 +138,8 @@ class Search:
 
     @property
     def _cycle(self) -> int:
-        return 5 if self._relu else 4
+        """Fruitless rounds before the search may be dry: one of each kind, or two where there are many points."""
+        return (5 if self._relu else 4) * (1 if len(self.points) <= FEW_POINTS else 2)
 
     def _rounds(self) -> Iterator[Array]:
         """The starts of round after round, one kind after the other."""
@@ -146,3 +177,11 @@ class Search:
         pairs = self.rng.permutation(np.vstack([waiting, *fresh]))
         self._waiting[kind] = len(self.points), pairs[most:]
         return pairs[:most]
+
+
+def _is_odd(net: System, u: Array) -> bool:
+    """Whether f is odd and nothing drives the network, so that fixed points come in pairs h, -h."""
+    if not isinstance(net, Network) or np.any(net.drive(u)):
+        return False
+    x = np.linspace(0, 3, 31)
+    return bool(np.array_equal(net.activation.f(-x), -net.activation.f(x)))
