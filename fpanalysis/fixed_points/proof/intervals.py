@@ -357,11 +357,14 @@ def _distinct(zeros: list[Zero]) -> tuple[list[Zero], list[Zero]]:
     """Each zero once; and those whose enclosures overlap without a region of uniqueness to say they are one."""
     found: list[Zero] = []
     doubtful: list[Zero] = []
+    dim = len(zeros[0].k) if zeros else 0
+    k, radius = np.empty((len(zeros), dim)), np.empty((len(zeros), dim))  # of those found
     for zero in zeros:
-        twins = [
-            other for other in found if (np.abs(zero.k - other.k) <= (zero.radius + other.radius) * (1 + 8 * EPS)).all()
-        ]
+        n = len(found)
+        overlaps = (np.abs(zero.k - k[:n]) <= (zero.radius + radius[:n]) * (1 + 8 * EPS)).all(axis=1)
+        twins = [found[i] for i in np.flatnonzero(overlaps)]
         if not twins:
+            k[n], radius[n] = zero.k, zero.radius
             found.append(zero)
         elif not any(_within(zero, other) or _within(other, zero) for other in twins):
             doubtful.append(zero)
