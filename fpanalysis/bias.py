@@ -73,6 +73,8 @@ def attribute_bias(net: Network, u: ArrayLike | None = None, sigma: ArrayLike | 
     InputError
         If `u` or `sigma` does not fit the network.
     """
+    if not isinstance(net, Network):
+        raise InputError(f"net must be a fpanalysis.Network, whose shift is attributed to neurons; found {net!r}")
     st = stationary(net, u, sigma, method="closure")
     m, h, f = st.mean, st.start, net.activation.f
     a, a_star = net.preactivation(m, u), net.preactivation(h, u)

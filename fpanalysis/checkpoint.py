@@ -34,7 +34,10 @@ REQUIRED = (
     "activation",
     "placement",
 )  #: without them a default would stand in for a number that nobody chose
-REMEDY = "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path)"
+REMEDY = (
+    "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path); a "
+    "GRU, an LSTM or another torch module is analysed from Python: fpanalysis.models.from_torch(module)"
+)
 
 
 def save(net: Network, path: str | os.PathLike[str]) -> None:

@@ -77,6 +77,11 @@ class Status(Enum):
         "nothing found",
         "no fixed point was found anywhere in the interval: the network may have none (activity grows without bound)",
     )
+    ON_KINKS = (
+        "on kinks",
+        "a branch runs along kinks of the activation, where the Jacobian has several sides: it is stable where all of "
+        "them are, but the parameter at which that changes is not located, nor are rays of points that start there",
+    )
     HAS_KINKS = (
         "has kinks",
         "slow points are sought where F has derivatives, and a network with kinks comes closest to rest on them: "

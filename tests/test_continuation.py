@@ -448,3 +448,19 @@ def test_several_inputs_need_one_to_follow():
     net = fpa.Network(W=[[0.5]], W_in=[[1.0, 2.0]])
     with pytest.raises(fpa.InputError, match="needs u"):
         fpa.continue_fixed_points(net, "input", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("net", "parameter", "start", "stop", "stable"),
+    [
+        (fpa.Network(W=[[1.0]]), "scale", 0.5, 2.0, [True, False]),
+        (fpa.Network(W=[[0.5, 1.0], [1.0, 0.5]]), "scale", 0.2, 2.0, [True, False]),
+        (fpa.Network(W=[[1.5, 3.0], [3.0, 1.5]]), "gamma", 0.05, 1.0, [False, False]),
+    ],
+)
+def test_a_branch_on_kinks_is_stable_on_all_sides_or_not(net, parameter, start, stop, stable):
+    """h = 0 of a ReLU network without drive: the right-hand slopes decide, and the status says what is not located."""
+    branches = fpa.continue_fixed_points(net, parameter, start, stop)
+    assert branches.status is fpa.Status.ON_KINKS
+    assert branches[0].stable[[0, -1]].tolist() == stable
+    assert branches.points == ()

@@ -140,7 +140,7 @@ def test_nearby_points_are_kept_apart():
     w = 1 + 1e-3
     points = fpa.find_fixed_points(fpa.Network(W=[[w]], activation="tanh"))
     assert len(points) == 3
-    np.testing.assert_allclose(np.sort(points.h[:, 0]), np.sqrt(3e-3) * np.array([-1, 0, 1]), rtol=2e-3)
+    np.testing.assert_allclose(np.sort(points.h[:, 0]), np.sqrt(3e-3) * np.array([-1, 0, 1]), rtol=2e-3, atol=1e-12)
 
 
 def test_points_know_their_own():
@@ -217,3 +217,60 @@ def test_a_ring_of_points_is_singular_throughout():
     assert on_the_ring.sum() > 50
     assert points.singular[on_the_ring].all()
     assert points.completeness == "unknown"
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-8, 1.0, 1e8])
+def test_relu_networks_know_no_unit(unit):
+    """h = relu(W h + c) scales with c: the list must not depend on whether c is in A or nA."""
+    W, c, expected = clique_network([2, 3, 1])
+    points = fpa.find_fixed_points(fpa.Network(W=W, b=unit * c))
+    assert points.completeness == "proven"
+    assert fpa.find_fixed_points(fpa.Network(W=W, b=unit * c), prove=False).completeness == "consistent"
+    np.testing.assert_allclose(sorted_rows(points.h / unit), sorted_rows(expected), atol=1e-9)
+    assert points.certified.all()
+
+
+def test_no_fixed_point_is_invented_at_a_small_scale():
+    """w > 1 and b > 0: h = w h + b has a negative solution only, whatever the size of b."""
+    for w, b in ((2.56, 1.2e-12), (1 + 1e-8, 1e-13)):
+        assert len(fpa.find_fixed_points(fpa.Network(W=[[w]], b=[b]), prove=False)) == 0
+
+
+def test_one_nearly_singular_point_is_one():
+    """1 - w = 1e-9: residuals below the tolerance reach far about the fixed point h = b / (1 - w)."""
+    net = fpa.Network(W=[[1 - 1e-9]], b=[1e-9], activation="tanh")
+    points = fpa.find_fixed_points(net)
+    assert len(points) == 1
+    assert points.completeness == "proven"
+
+
+@pytest.mark.parametrize("excess", [1e-4, 1e-6, 1e-8])
+def test_certified_points_have_an_index_however_close(excess):
+    points = fpa.find_fixed_points(fpa.Network(W=[[1 + excess]], activation="tanh"))
+    assert np.sort(points.index).tolist() == [-1, 1, 1]
+    assert points.completeness == "proven"
+    np.testing.assert_allclose(
+        np.sort(points.h[:, 0]), np.sqrt(3 * excess) * np.array([-1, 0, 1]), rtol=1e-2, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_symmetric_networks_have_the_same_points_from_every_seed(seed):
+    A = 1.5 * RNG(seed).standard_normal((32, 32)) / np.sqrt(32)
+    net = fpa.Network(W=(A + A.T) / np.sqrt(2), activation="tanh")
+    first, second = (fpa.find_fixed_points(net, rng=rng) for rng in (0, 1))
+    assert len(first) == len(second) == {1: 329, 4: 91}[seed]
+    np.testing.assert_allclose(sorted_rows(first.h), sorted_rows(-first.h), atol=1e-8)
+
+
+def test_a_list_that_lacks_what_the_proof_encloses_is_incomplete():
+    """One neuron fires at 1e7, two others at 1: their difference is below what Newton resolves at that size."""
+    points = fpa.find_fixed_points(fpa.Network(W=[[0, -2.0, 0], [-2.0, 0, 0], [0, 0, 0]], b=[1.0, 1.0, 1e7]))
+    assert len(points.proof.h) == 3
+    assert points.completeness == ("proven" if len(points) == 3 else "incomplete")
+
+
+def test_thousands_of_points_end_the_search():
+    done = search(fpa.Network(W=2 * np.eye(7), activation="tanh"))
+    assert len(done.points) > 2000
+    assert not done.dry

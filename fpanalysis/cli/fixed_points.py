@@ -208,7 +208,8 @@ def _audit(points: FixedPoints) -> str:
     if not points.net.dissipative:
         return "this network is not bounded, so the index sum cannot tell whether points are missing."
     if points.singular.any():
-        return "some points are singular, so the index sum cannot tell whether points are missing."
+        many = " Where points form a continuum, a sample of it is listed." if points.singular.sum() > 10 else ""
+        return f"some points are singular, so the index sum cannot tell whether points are missing.{many}"
     if points.index_sum != 1:
         return f"the index sum is {points.index_sum} where that of all fixed points is 1: points are missing."
     ran = "ran dry, which is no proof" if points.dry else "stopped before it ran dry"

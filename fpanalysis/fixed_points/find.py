@@ -28,13 +28,12 @@ def find_fixed_points(
 ) -> FixedPoints:
     """Fixed points of F(h) = h at the constant input `u` (n_in,); None means zero input.
 
-    Newton's iteration starts, round after round, from noise-free and noisy trajectories, from random states along
-    the directions that W amplifies, and from midpoints and mixtures of the points already found, until a whole
-    cycle of such rounds finds nothing new and the indices of the points, where they must, sum to 1. Every point
-    returned is a zero to rounding: nothing slow but moving is reported as fixed.
-
-    Then an exhaustive search tries to prove the list complete: over the activation patterns of a ReLU network, or
-    over boxes of a network of rank <= 5 or N <= 10 (:mod:`fpanalysis.fixed_points.proof`).
+    First an exhaustive search tries to decide where all fixed points are: over the activation patterns of a ReLU
+    network, or over boxes of a network of rank <= 5 or N <= 10 (:mod:`fpanalysis.fixed_points.proof`). Where it does
+    not decide everything, Newton's iteration starts, round after round, from noise-free and noisy trajectories, from
+    random states along the directions that W amplifies, and from midpoints and mixtures of the points already found,
+    until rounds find nothing new but all that is known again, and the indices of the points, where they must, sum
+    to 1. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
 
     Parameters
     ----------
@@ -86,8 +85,9 @@ def _unit(net: System, u: Array) -> float:
 def _find(net: System, u: Array, rng: Generator, prove: bool | None) -> tuple[Search, Proof | None]:
     """The search, with the points of the proof among its own, and the proof if there is one."""
     search = Search(net, u, rng)
-    search.run()
     proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
+    if proof is None or not proof.complete or not np.isinf(proof.box).all():
+        search.run()
     if proof is None:
         return search, None
     search.include(np.vstack([proof.h, proof.singular]))

@@ -122,6 +122,8 @@ class FixedPoints:
 
     def unstable_directions(self, k: int) -> Array:
         """(n_unstable[k], N), orthonormal directions in which the map leaves point `k`, the fastest first."""
+        if not isinstance(k, int | np.integer) or not -len(self) <= k < len(self):
+            raise InputError(f"k must be the number of one of the {len(self)} points; found {k!r}")
         values, vectors = np.linalg.eig(self.net.jacobian(self.h[k], self.u))
         columns: list[Array] = []
         for i in np.argsort(-np.abs(values), kind="stable"):

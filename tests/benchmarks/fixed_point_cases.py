@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import problems
 
 import fpanalysis as fpa
-from fpanalysis.fixed_points import seeds
 from fpanalysis.fixed_points.newton import bound, newton
 from fpanalysis.fixed_points.proof import prove
+from fpanalysis.fixed_points.search import seeds
 from fpanalysis.models import train
 from fpanalysis.system import System
 from fpanalysis.tasks import get_task

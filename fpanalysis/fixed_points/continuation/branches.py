@@ -49,11 +49,11 @@ class Branch:
     ----------
     p, h : (n,) and (n, N).
     n_unstable : (n,), eigenvalues of the step's Jacobian outside the unit circle; at a special point that of the
-        less stable side.
+        less stable side, on a kink at least one where any side repels.
     ends : why it ends on either side: "start" or "stop" of the interval, "closed" (it returns to where it began),
         "branch point" (where more than two curves meet), "infinity", "steps" (the budget is spent) or "stuck" (it
         could not be followed any further).
-    status : OK, or CUT_SHORT for ends "steps" and "stuck".
+    status : OK; CUT_SHORT for ends "steps" and "stuck"; ON_KINKS where a stretch of it runs along kinks of f.
     error : bound on the distance of the points from the curve (infinite on a line of fixed points).
     """
 

@@ -9,6 +9,9 @@ stability does: in gamma every branch is one point, and an eigenvalue mu of dF/d
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +23,9 @@ from fpanalysis.fixed_points.continuation.atlas import Atlas, Run
 from fpanalysis.fixed_points.continuation.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
 from fpanalysis.fixed_points.continuation.branches import Branch, Branches, SpecialPoint
 from fpanalysis.fixed_points.continuation.family import Custom, Family, Maker, family
+from fpanalysis.fixed_points.kinks import on_a_kink
+from fpanalysis.fixed_points.result import is_stable
+from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status, one_line
 from fpanalysis.system import System
 
@@ -126,7 +132,23 @@ def _branch(of: Family, run: Run) -> Branch:
     p = of.start + of.unit * z[:, -1]
     for k, end in zip((0, -1), ends, strict=True):  # exactly, where it leaves the interval
         p[k] = {"start": of.start, "stop": of.stop}.get(end, p[k])
-    return Branch(p, z[:, :-1], n_unstable, ends, status, run.error)
+    return _on_all_sides(Branch(p, z[:, :-1], n_unstable, ends, status, run.error), of.system)
+
+
+def _on_all_sides(branch: Branch, at: Callable[[float], tuple[System, Array]]) -> Branch:
+    """`branch`, unstable too where only another side of a kink is on which a point sits; with the status ON_KINKS
+    where that is no isolated point (a border collision) but a stretch."""
+    n_unstable, kinked = branch.n_unstable.copy(), np.zeros(len(branch), bool)
+    for k, (p, h) in enumerate(zip(branch.p, branch.h, strict=True)):
+        net, u = at(float(p))
+        if net.smooth:
+            return branch
+        kinked[k] = on_a_kink(net, h[None], u)[0]
+        if kinked[k] and not n_unstable[k]:
+            n_unstable[k] = int(not is_stable(net, h, u))
+    stretch = bool((kinked[1:] & kinked[:-1]).any())
+    status = Status.ON_KINKS if stretch and branch.status.ok else branch.status
+    return dataclasses.replace(branch, n_unstable=n_unstable, status=status)
 
 
 def _special_points(of: Family, runs: list[Run]) -> tuple[SpecialPoint, ...]:
@@ -156,6 +178,10 @@ def _status(branches: tuple[Branch, ...]) -> Status:
     return next((branch.status for branch in branches if not branch.status.ok), Status.OK)
 
 
+def _with_gamma(net: System, gamma: float) -> System:
+    return dataclasses.replace(net, gamma=gamma) if isinstance(net, Network) else net
+
+
 def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, seed: int | None) -> Branches:
     found = find_fixed_points(net, u, rng=rng, prove=False)
     branches, points = [], []
@@ -164,7 +190,8 @@ def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, 
         with np.errstate(divide="ignore", invalid="ignore"):
             at = 2 * (1 - mu.real) / np.abs(1 - mu) ** 2
             error_at = 4 * error / np.abs(1 - mu) ** 2
-        for i in np.flatnonzero((at >= start) & (at <= stop) & (mu.imag >= 0)):
+        one_sided = on_a_kink(net, h[None], u)[0]  # then mu are those of the left side only
+        for i in np.flatnonzero((at >= start) & (at <= stop) & (mu.imag >= 0) & ~one_sided):
             kind = FLIP if mu[i].imag == 0 else NEIMARK_SACKER
             points.append(
                 SpecialPoint(kind, float(at[i]), h, complex(1 - at[i] + at[i] * mu[i]), k, float(error_at[i]))
@@ -174,7 +201,8 @@ def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, 
         smallest = np.linalg.svd(np.eye(net.N) - net.target_jacobian(h, u), compute_uv=False)[-1]
         error_h = float(found.residual[k] / smallest) if smallest > 1e-12 else np.inf  # one of a line of points
         ends = ("start", "stop")
-        branches.append(Branch(p, np.repeat(h[None], len(p), axis=0), n_unstable, ends, Status.OK, error_h))
+        branch = Branch(p, np.repeat(h[None], len(p), axis=0), n_unstable, ends, Status.OK, error_h)
+        branches.append(_on_all_sides(branch, lambda p: (_with_gamma(net, p), u)))
     settings = {"parameter": "gamma", "u": u.tolist()}
     provenance = Provenance("eigenvalues", net.hash, settings, seed)
     ordered = tuple(sorted(points, key=lambda point: point.p))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.certificate import certify
 from fpanalysis.fixed_points.equation import smallest
+from fpanalysis.fixed_points.kinks import on_a_kink
 from fpanalysis.fixed_points.newton import bound, newton, roam
 from fpanalysis.fixed_points.search import seeds
 from fpanalysis.fixed_points.search.fibers import fibers
@@ -24,7 +25,6 @@ WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and se
 TRAJECTORIES = 48
 AGAIN = 1.0  #: share of the points that rounds must have come to again before they count as dry
 STEPS = 8e6  #: points along a fiber, times N^2
-KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
 MOST_OF_A_CELL = 128  #: the same of a cell, whose Jacobians cost more
 FEW_POINTS = 30
 MOST_POINTS = 2000  #: the search ends, and is not dry, when there are more
@@ -92,8 +92,9 @@ class Search:
             h = np.vstack([h, -h])
         h, residual = newton(self.net, h, self.u)
         h = self.points.unknown(h[(residual <= bound(h)) & self._possible(h)], SAME)
-        index = np.where(self._on_a_kink(h), 0, self.points.indices(h))
-        doubtful = (index == 0) & ~self._on_a_kink(h)
+        kinked = on_a_kink(self.net, h, self.u)
+        index = np.where(kinked, 0, self.points.indices(h))
+        doubtful = (index == 0) & ~kinked
         if doubtful.any():
             h, index = self._told_apart(h, index, doubtful)
         return self.points.add(h, index)
@@ -123,15 +124,6 @@ class Search:
         slack = NEAR * (1 + np.abs(h).max(axis=1, keepdims=True, initial=0.0))
         return np.asarray(((h >= low - slack) & (h <= high + slack)).all(axis=1))
 
-    def _on_a_kink(self, h: Array) -> NDArray[np.bool_]:
-        """Whether f has no derivative at some neuron's pre-activation, so that dF/dh has none."""
-        net = self.net
-        if not isinstance(net, Network) or net.activation.smooth:
-            return np.zeros(len(h), bool)
-        x = net.preactivation(h, self.u)
-        near = KINK * (1 + np.abs(x).max(axis=1, keepdims=True, initial=0.0))
-        return np.asarray((net.activation.df(x - near) != net.activation.df(x + near)).any(axis=1))
-
     @property
     def _relu(self) -> bool:
         return isinstance(self.net, Network) and self.net.activation.name == "relu" and self.net.form == "rate"
@@ -145,6 +137,8 @@ class Search:
         """The starts of round after round, one kind after the other."""
         net, u, rng = self.net, self.u, self.rng
         yield seeds.trajectories(net, u, rng, TRAJECTORIES)
+        if self._relu and net.N <= seeds.LARGE:
+            yield seeds.tree(net, u)
         while True:
             yield self._midpoints()
             yield seeds.random_states(net, u, rng, self.count)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from fpanalysis.fixed_points.proof.threshold_linear import enumerate_patterns
 from fpanalysis.network import Network
 from fpanalysis.system import System
 
@@ -13,6 +14,7 @@ Array = NDArray[np.float64]
 
 ESCAPED = 1e6
 TOGETHER = 0.02
+NODES, LARGE = 3e9, 128  #: nodes of a tree of patterns times N^4; neurons from which on one node takes too long
 LEADING = 8  #: singular vectors that count as leading
 
 
@@ -92,6 +94,14 @@ def patterns(net: Network, u: Array, found: Array, pairs: NDArray[np.intp], rng:
     regular = np.linalg.slogdet(A)[0] != 0
     h: Array = np.linalg.solve(A[regular], (D * net.drive(u))[regular][..., None])[..., 0]
     return finite(h)
+
+
+def tree(net: System, u: Array) -> Array:
+    """For ReLU, what a few nodes of the tree of activation patterns hold: all its points where N is below about 25."""
+    assert isinstance(net, Network)
+    c = net.drive(u)
+    nodes = int(np.clip(NODES / net.N**4, 1, 5000)) if c.any() else 1
+    return enumerate_patterns(net.W, c, nodes).h
 
 
 def finite(h: Array) -> Array:
