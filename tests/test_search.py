@@ -274,3 +274,22 @@ def test_thousands_of_points_end_the_search():
     done = search(fpa.Network(W=2 * np.eye(7), activation="tanh"))
     assert len(done.points) > 2000
     assert not done.dry
+
+
+@pytest.mark.parametrize("unit", [1e-14, 1.0, 1e10])
+def test_stability_knows_no_unit(unit):
+    """What sits on a kink is measured against the drive: at 1e-14 no pre-activation is large, at 1e10 none is small."""
+    net = fpa.Network(W=[[0, -2.0], [-2.0, 0]], b=[unit, unit])
+    points = fpa.find_fixed_points(net)
+    assert points.stable.tolist() == [False, True, True]
+    assert not points.singular.any()
+    edge = fpa.Network(W=[[0, 2.0], [0, 0]], b=[-2 * unit, unit])  # the first neuron rests exactly on its kink
+    assert fpa.find_fixed_points(edge).singular.tolist() == [True]
+
+
+def test_a_fold_does_not_keep_the_search_from_ending():
+    """Newton ends all about a singular point, each time at another state."""
+    h = np.sqrt(0.5)
+    done = search(fpa.Network(W=np.diag([2.0, 0.5, 0.5]), b=[np.arctanh(h) - 2 * h, 0.1, 0.0], activation="tanh"))
+    assert done.rounds < 20
+    assert (done.points.index == 0).sum() == 1

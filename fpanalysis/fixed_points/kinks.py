@@ -1,4 +1,4 @@
-"""Whether a fixed point sits on a kink of the activation, where the Jacobian has several sides."""
+"""Which neurons sit on a kink of the activation, where the Jacobian has several sides."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
-KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to 1 + max|x|, sits on it
+KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to the terms it is the sum of, sits on it
 
 
-def on_a_kink(net: System, h: Array, u: Array) -> NDArray[np.bool_]:
-    """(K,), whether f has no derivative at some neuron's pre-activation, for each state of `h` (K, N)."""
+def kinked(net: System, h: Array, u: Array) -> NDArray[np.bool_]:
+    """(K, N), where f has no derivative at the pre-activation of a neuron in the states `h` (K, N)."""
     if not isinstance(net, Network) or net.activation.smooth:
-        return np.zeros(len(h), bool)
-    x = net.preactivation(h, u)
-    near = KINK * (1 + np.abs(x).max(axis=1, keepdims=True, initial=0.0))
-    return np.asarray((net.activation.df(x - near) != net.activation.df(x + near)).any(axis=1))
+        return np.zeros(h.shape, bool)
+    left, right = slopes(net, h, u)
+    return np.asarray(left != right)
+
+
+def slopes(net: Network, h: Array, u: Array) -> tuple[Array, Array]:
+    """f' on the left and on the right of the pre-activations in the states `h` (K, N), each (K, N).
+
+    A neuron sits on a kink within `KINK` times the largest |W| |h| + |W_in u + b|, so that it does not depend on the
+    unit of the drive; without a drive there is no unit, and h is measured against 1.
+    """
+    x, drive = net.preactivation(h, u), np.abs(net.drive(u))
+    rates = h if net.form == "rate" else net.activation.f(h)
+    terms = (np.abs(rates) @ np.abs(net.W).T + drive).max(axis=1, keepdims=True) + (not drive.any())
+    near = KINK * terms + np.finfo(float).tiny
+    return net.activation.df(x - near), net.activation.df(x + near)

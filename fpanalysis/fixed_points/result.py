@@ -15,6 +15,7 @@ from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import departures
 from fpanalysis.fixed_points.certificate import Certificates, certify
 from fpanalysis.fixed_points.cycles import LimitCycles, find_limit_cycles
+from fpanalysis.fixed_points.kinks import slopes
 from fpanalysis.fixed_points.proof import Proof
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
@@ -22,7 +23,6 @@ from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
-KINK = 1e-12  #: a pre-activation closer to a kink than this sits on it
 KINKS = 5  #: neurons on a kink of which all combinations of sides are tried
 
 
@@ -218,11 +218,9 @@ def is_stable(net: System, h: Array, u: Array) -> bool:
     """
     if not isinstance(net, Network) or net.activation.smooth:
         return _spectral_radius(net.jacobian(h, u)) < 1
-    x = net.preactivation(h, u)
-    left, right = net.activation.df(x - KINK), net.activation.df(x + KINK)
-    kinked = np.flatnonzero(left != right)
-    slope = net.activation.df(x)
-    return all(_spectral_radius(_jacobian(net, np.where(side, right, slope))) < 1 for side in _sides(net.N, kinked))
+    left, right = (slope[0] for slope in slopes(net, h[None], u))
+    sides = _sides(net.N, np.flatnonzero(left != right))
+    return all(_spectral_radius(_jacobian(net, np.where(side, right, left))) < 1 for side in sides)
 
 
 def _sides(N: int, kinked: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:

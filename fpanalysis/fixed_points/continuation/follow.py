@@ -23,7 +23,7 @@ from fpanalysis.fixed_points.continuation.atlas import Atlas, Run
 from fpanalysis.fixed_points.continuation.bifurcations import BRANCH_POINT, FLIP, NEIMARK_SACKER
 from fpanalysis.fixed_points.continuation.branches import Branch, Branches, SpecialPoint
 from fpanalysis.fixed_points.continuation.family import Custom, Family, Maker, family
-from fpanalysis.fixed_points.kinks import on_a_kink
+from fpanalysis.fixed_points.kinks import kinked
 from fpanalysis.fixed_points.result import is_stable
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status, one_line
@@ -138,15 +138,15 @@ def _branch(of: Family, run: Run) -> Branch:
 def _on_all_sides(branch: Branch, at: Callable[[float], tuple[System, Array]]) -> Branch:
     """`branch`, unstable too where only another side of a kink is on which a point sits; with the status ON_KINKS
     where that is no isolated point (a border collision) but a stretch."""
-    n_unstable, kinked = branch.n_unstable.copy(), np.zeros(len(branch), bool)
+    n_unstable, on_a_kink = branch.n_unstable.copy(), np.zeros(len(branch), bool)
     for k, (p, h) in enumerate(zip(branch.p, branch.h, strict=True)):
         net, u = at(float(p))
         if net.smooth:
             return branch
-        kinked[k] = on_a_kink(net, h[None], u)[0]
-        if kinked[k] and not n_unstable[k]:
+        on_a_kink[k] = kinked(net, h[None], u).any()
+        if on_a_kink[k] and not n_unstable[k]:
             n_unstable[k] = int(not is_stable(net, h, u))
-    stretch = bool((kinked[1:] & kinked[:-1]).any())
+    stretch = bool((on_a_kink[1:] & on_a_kink[:-1]).any())
     status = Status.ON_KINKS if stretch and branch.status.ok else branch.status
     return dataclasses.replace(branch, n_unstable=n_unstable, status=status)
 
@@ -190,7 +190,7 @@ def _in_gamma(net: System, start: float, stop: float, u: Array, rng: Generator, 
         with np.errstate(divide="ignore", invalid="ignore"):
             at = 2 * (1 - mu.real) / np.abs(1 - mu) ** 2
             error_at = 4 * error / np.abs(1 - mu) ** 2
-        one_sided = on_a_kink(net, h[None], u)[0]  # then mu are those of the left side only
+        one_sided = kinked(net, h[None], u).any()  # then mu are those of the left side only
         for i in np.flatnonzero((at >= start) & (at <= stop) & (mu.imag >= 0) & ~one_sided):
             kind = FLIP if mu[i].imag == 0 else NEIMARK_SACKER
             points.append(

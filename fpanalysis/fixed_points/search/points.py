@@ -39,7 +39,8 @@ class Points:
             kept[i] = bool(far.all()) and len(others) < MOST_SINGULAR
         self.h, self.z = np.vstack([self.h, h[kept]]), np.vstack([self.z, self.equation.coordinates(h[kept])])
         self.index = np.append(self.index, index[kept])
-        self.seen = np.zeros(len(self.h), bool) if np.any(index[kept]) else np.append(self.seen, kept[kept])
+        same_list = not index.any()  # but for singular points, which may be many
+        self.seen = np.append(self.seen & same_list, np.full(kept.sum(), same_list))
         between = distances(self.z, self.z)
         np.fill_diagonal(between, np.inf)
         self.apart = between.min(axis=1, initial=np.inf)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.fixed_points.certificate import certify
 from fpanalysis.fixed_points.equation import smallest
-from fpanalysis.fixed_points.kinks import on_a_kink
+from fpanalysis.fixed_points.kinks import kinked
 from fpanalysis.fixed_points.newton import bound, newton, roam
 from fpanalysis.fixed_points.search import seeds
 from fpanalysis.fixed_points.search.fibers import fibers
@@ -22,11 +22,10 @@ Array = NDArray[np.float64]
 
 ROUNDS = 80
 WORK, FEWEST, MOST = 20_000, 12, 1024  #: seeds of a round times dim^1.5, and seeds of a round at least and at most
-TRAJECTORIES = 48
-AGAIN = 1.0  #: share of the points that rounds must have come to again before they count as dry
-STEPS = 8e6  #: points along a fiber, times N^2
 MOST_OF_A_CELL = 128  #: the same of a cell, whose Jacobians cost more
-FEW_POINTS = 30
+TRAJECTORIES = 48
+STEPS = 8e6  #: points along a fiber, times N^2
+FEW_POINTS = 30  #: up to which one fruitless round of each kind is enough
 MOST_POINTS = 2000  #: the search ends, and is not dry, when there are more
 SAME = 1e-7  #: two zeros closer than this, relative to 1 + max|h|, are one
 ROUGH, NEAR = 1e4, 1e-6  #: Newton first stops at this multiple of the tolerance, where zeros this near are one
@@ -37,7 +36,7 @@ CHEAP = 16  #: dimension up to which Newton's steps cost less than to look wheth
 
 class Search:
     """The fixed points of `net` at the input `u`: `points`, the zeros found so far; `dry`, whether the last rounds,
-    one of each kind at least, found nothing new but nearly all points again; `rounds` and `starts`, the work done."""
+    one of each kind at least, found nothing new but all points again; `rounds` and `starts`, the work done."""
 
     def __init__(self, net: System, u: Array, rng: Generator) -> None:
         self.net, self.u, self.rng = net, u, rng
@@ -57,8 +56,10 @@ class Search:
             fruitless = 0 if self.add(starts) else fruitless + 1
             if fruitless >= 2 * self._cycle and self.missing and self._follow():
                 fruitless = 0
-            # one of each kind found nothing new and nearly all that is known: a point like the others was not missed
-            self.dry = fruitless >= self._cycle and self.points.seen.sum() >= AGAIN * len(self.points)
+            # one of each kind found nothing new and all that is known: a point like the others was not missed.
+            # Newton ends all about a singular point, and need not come to the same state again
+            again = bool(np.all(self.points.seen | (self.points.index == 0)))
+            self.dry = fruitless >= self._cycle and again
             if (self.dry and not self.missing) or self.rounds >= ROUNDS or len(self.points) > MOST_POINTS:
                 self.dry &= len(self.points) <= MOST_POINTS
                 break
@@ -92,9 +93,9 @@ class Search:
             h = np.vstack([h, -h])
         h, residual = newton(self.net, h, self.u)
         h = self.points.unknown(h[(residual <= bound(h)) & self._possible(h)], SAME)
-        kinked = on_a_kink(self.net, h, self.u)
-        index = np.where(kinked, 0, self.points.indices(h))
-        doubtful = (index == 0) & ~kinked
+        on_a_kink = kinked(self.net, h, self.u).any(axis=1)
+        index = np.where(on_a_kink, 0, self.points.indices(h))
+        doubtful = (index == 0) & ~on_a_kink
         if doubtful.any():
             h, index = self._told_apart(h, index, doubtful)
         return self.points.add(h, index)

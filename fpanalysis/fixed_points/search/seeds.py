@@ -13,7 +13,7 @@ from fpanalysis.system import System
 Array = NDArray[np.float64]
 
 ESCAPED = 1e6
-TOGETHER = 0.02
+TOGETHER = 0.02  #: distance, relative to 1 + max|h|, within which two starts lead to the same point
 NODES, LARGE = 3e9, 128  #: nodes of a tree of patterns times N^4; neurons from which on one node takes too long
 LEADING = 8  #: singular vectors that count as leading
 
@@ -23,7 +23,7 @@ def trajectories(net: System, u: Array, rng: Generator, count: int) -> Array:
     have nearly come together once."""
     h = np.vstack([np.zeros(net.N), random_states(net, u, rng, count)])
     length = int(np.ceil(5 / np.mean(net.gamma)))
-    noisy = run(net, h[: 1 + count // 2], u, 2 * length, _noise(net), rng)
+    noisy = run(net, h[: 1 + count // 2], u, 2 * length, rng if np.any(net.sigma) else None)
     early = run(net, h, u, length)
     return _apart(finite(np.vstack([h[:1], run(net, early, u, 3 * length), early[: 1 + count // 2], noisy])))
 
@@ -34,15 +34,10 @@ def _apart(h: Array) -> Array:
     return h[~np.tril(near, -1).any(axis=1)]
 
 
-def _noise(net: System) -> float:
-    """Factor on the system's own noise; a system without noise gets none, and its noisy runs are further clean ones."""
-    return 1.0 if np.any(np.asarray(net.sigma) > 0) else 0.0
-
-
-def run(net: System, h: Array, u: Array, steps: int, noise: float = 0.0, rng: Generator | None = None) -> Array:
-    """`steps` steps from `h` at input `u`, with `noise` times the system's own noise."""
+def run(net: System, h: Array, u: Array, steps: int, rng: Generator | None = None) -> Array:
+    """`steps` steps from `h` (K, N) at input `u`, without noise unless there is an `rng` for it."""
     for _ in range(steps):
-        h = net.step(h, u, None if rng is None or not noise else noise * rng.standard_normal(h.shape))
+        h = net.step(h, u, None if rng is None else rng.standard_normal(h.shape))
         if np.abs(h).max(initial=0.0) > ESCAPED:
             break
     return h
