@@ -27,15 +27,7 @@ STACKS = {
     "lstm-3": lambda: nn.LSTM(3, 6, 3),
 }
 
-
-@pytest.fixture(autouse=True)
-def _torch():
-    """One seed, and one thread: the batches are small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def stepped(module, u, h):

@@ -69,7 +69,7 @@ def _certify(net: System, h: Array, u: Array) -> tuple[Array, Array]:
         bounds = net.variation(h, u, r)
         assert bounds is not None
         Z = Z0 + up * _rows(size, bounds[1])
-        return regular & (delta + Z * r <= r) & (Z < 1), Z
+        return regular & (up * (delta + Z * r) <= r) & (Z < 1), Z
 
     low = 2 * delta + 1e-300  # just above the smallest radius that can do
     certified, Z = contracts(low)

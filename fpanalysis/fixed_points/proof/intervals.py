@@ -150,7 +150,7 @@ def _steepest(net: Network) -> float:
 
 
 def _singular_values(net: Network) -> Array:
-    return np.asarray(np.linalg.svd(net.W, compute_uv=False), np.float64)
+    return net.svd[1]
 
 
 def _rank(net: Network, values: Array) -> int:
@@ -227,7 +227,7 @@ def _shrink_region(net: Network, c: Array, dc: Array, region: Region) -> Region:
 def _reduce(net: Network, u: Array, region: Region) -> tuple[Reduced, Array, Array]:
     """The reduced equations, and the box of kappa = V^T h, (r,), to search."""
     c, L = net.drive(u), _steepest(net)
-    left, values, right = np.linalg.svd(net.W)
+    left, values, right = net.svd
     rank = _rank(net, values)
     if rank < net.N and rank <= RANK:
         U, V = left[:, :rank] * values[:rank], right[:rank].T
