@@ -34,8 +34,9 @@ class FixedPoints:
     ----------
     h : (K, N), the fixed points.
     residual : (K,), max|F(h) - h| <= 1e-12 (1 + max|h|), unless the rounding of W h alone is more.
-    index : (K,), sign det(I - dF/dh); 0 where that is singular to what Newton's iteration can resolve.
-    dry : whether the last rounds of the search found nothing new.
+    index : (K,), sign det(I - dF/dh); 0 where that is singular to what Newton's iteration can resolve, or on a kink.
+    dry : whether the last rounds of the search found nothing new and every regular point again; False where a
+        finished proof made the search unnecessary.
     proof : what an exhaustive search established, if one was made.
     status : OK, or NO_STABLE_FIXED_POINT.
     """
@@ -178,8 +179,8 @@ class FixedPoints:
 
     @property
     def singular(self) -> NDArray[np.bool_]:
-        """(K,), where I - dF/dh is singular to what Newton's iteration can resolve (relative 1e-5): points of a line
-        attractor, at a bifurcation, or very slow."""
+        """(K,), where I - dF/dh is singular to what Newton's iteration can resolve (a singular value below 1e-5, and no
+        certificate), or does not exist: points of a line attractor, at a bifurcation, very slow, or on a kink."""
         return self.index == 0
 
     @property
