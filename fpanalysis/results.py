@@ -56,6 +56,25 @@ class Status(Enum):
         "not applicable",
         "this method's assumptions do not hold for this system: use 'monte-carlo', or for a Network 'closure'",
     )
+    TOO_LARGE = (
+        "too large",
+        "the grid or matrix that this problem needs does not fit: use 'closure' or 'monte-carlo', or a smaller sigma",
+    )
+    DIFFUSION = (
+        "diffusion approximation",
+        "solved, but the diffusion approximation itself is far from the exact discrete law here, by more than its "
+        "stated precision or in the weights of the basins: use method 'chain'",
+    )
+    METASTABLE = (
+        "metastable",
+        "the basins exchange too rarely for this method to weigh them: the mean over all of them is not given; what "
+        "holds within each basin is in `basins`",
+    )
+    NOT_REDUCED = (
+        "not reduced",
+        "one or two coordinates do not capture the slow dynamics (the spectral ratio says by how much), so the reduced "
+        "law is tentative: use method 'monte-carlo', or give coordinates of your own",
+    )
     POORLY_MIXED = (
         "poorly mixed",
         "the chains do not agree with each other (R-hat above its bound) or hop between basins: the stated "

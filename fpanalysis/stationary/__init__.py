@@ -24,10 +24,10 @@ from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
-from fpanalysis.stationary._result import Problem, Stationary, failed, point_mass
+from fpanalysis.stationary._result import Basin, Density, Problem, Stationary, failed, point_mass
 from fpanalysis.system import System
 
-__all__ = ["Problem", "Stationary", "methods", "solve", "stationary"]
+__all__ = ["Basin", "Density", "Problem", "Stationary", "methods", "solve", "stationary"]
 
 AUTO = "auto"
 

@@ -38,6 +38,60 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
+class Density:
+    """The law of one or more coordinates on a grid, point masses kept apart.
+
+    Attributes
+    ----------
+    names : what the axes are: "neuron 0", "output 1", "coordinate 0".
+    grids : per axis k, ascending (n_k,).
+    values : (n_1, ..., n_d), density of the part of the law that has one, >= 0, at the grid points.
+    weights : per axis, (n_k,): sum(values * outer(weights)) + sum(atoms) is 1, up to the error of the method.
+    error : standard error of `values` where they are estimates, else None.
+    atoms : pairs (location (d,), probability).
+    """
+
+    names: tuple[str, ...]
+    grids: tuple[Array, ...]
+    values: Array
+    weights: tuple[Array, ...]
+    error: Array | None = None
+    atoms: tuple[tuple[Array, float], ...] = ()
+
+    def __repr__(self) -> str:
+        axes = " x ".join(f"{name} ({len(grid)})" for name, grid in zip(self.names, self.grids, strict=True))
+        masses = f", {len(self.atoms)} point mass(es)" if self.atoms else ""
+        return f"Density({axes}, mass {self.mass:.6g}{masses})"
+
+    @property
+    def mass(self) -> float:
+        """The probability that the grid and the point masses account for."""
+        total = self.values
+        for weights in reversed(self.weights):
+            total = total @ weights
+        return float(total) + sum(probability for _, probability in self.atoms)
+
+
+@dataclass(frozen=True, eq=False)
+class Basin:
+    """What the law puts into the basin of attraction of one stable fixed point of the noise-free dynamics.
+
+    `weight` is the probability to be found there, `mean` (N,) and `cov` (N, N) are conditional on it; `error` (N,)
+    and `weight_error` are absolute errors at 95 %, NaN where they are not known.
+    """
+
+    weight: float
+    mean: Array
+    cov: Array
+    fixed_point: Array
+    weight_error: float = float("nan")
+    error: Array | None = None
+
+    def __repr__(self) -> str:
+        return f"Basin(weight={self.weight:.6g}, fixed_point={np.array2string(self.fixed_point, precision=4)})"
+
+
+@dataclass(frozen=True, eq=False)
 class Stationary:
     """A stationary law of a noisy system, exact or approximate.
 
@@ -48,7 +102,11 @@ class Stationary:
     output, output_error : (n_out,), mean of the output z and its error in the same sense.
     scope : "global", or "local" about `start`.
     details : what the method has to say about its own work (sample sizes, iterations, ...).
-    density, gap, basins : where the method has them, else None.
+    density : of the state (one to three neurons) or of the coordinates the method works in, else None.
+    marginals : densities of single neurons, outputs or coordinates by name, where the method has them.
+    gap : spectral gap of the step, 1 - |second eigenvalue|, where the method has it, else None.
+    basins : one `Basin` per stable fixed point where the law is metastable or multistable and the method has their
+        weights, else None.
     """
 
     mean: Array
@@ -62,13 +120,31 @@ class Stationary:
     start: Array
     provenance: Provenance
     details: Mapping[str, Any] = field(default_factory=dict)
-    density: Any = None
+    density: Density | None = None
     gap: float | None = None
-    basins: tuple[Any, ...] | None = None
+    basins: tuple[Basin, ...] | None = None
+    marginals: Mapping[str, Density] = field(default_factory=dict)
+
+    @property
+    def relaxation_time(self) -> float | None:
+        """Steps in which the slowest correlation falls by e, -1 / log(1 - gap); None where the gap is not known."""
+        if self.gap is None:
+            return None
+        return 0.0 if self.gap >= 1 else float(np.inf) if self.gap <= 0 else float(-1 / np.log1p(-self.gap))
+
+    @property
+    def reason(self) -> str:
+        """Why the status is what it is, or why this method was chosen, in the method's own words; "" without any."""
+        return str(self.details.get("reason", ""))
 
     def __repr__(self) -> str:
         error = f"error <= {np.max(self.error):.2g}" if np.isfinite(self.error).all() else "error unknown"
-        return f"Stationary(method={self.method!r}, scope={self.scope!r}, N={len(self.mean)}, {error}; {self.status})"
+        more = "" if self.basins is None else f", {len(self.basins)} basins"
+        reason = f" ({self.reason})" if self.reason else ""
+        return (
+            f"Stationary(method={self.method!r}, scope={self.scope!r}, N={len(self.mean)}, {error}{more}; "
+            f"{self.status}{reason})"
+        )
 
 
 def failed(problem: Problem, method: str, status: Status, **details: Any) -> Stationary:
