@@ -14,10 +14,11 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 import fpanalysis
+from fpanalysis._levels import Level, summary
 from fpanalysis.checks import check_levels
 from fpanalysis.fixed_points import FixedPoints, find_fixed_points
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, Status, write_atomically
+from fpanalysis.results import InputError, write_atomically
 from fpanalysis.stationary import AUTO, Problem, Stationary, locate, methods, solve
 
 if TYPE_CHECKING:
@@ -26,31 +27,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SCHEMA = "fpanalysis.shift/1"
-NORMAL_95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Level:
-    """One noise level in a few numbers, over all conditions and stable fixed points, by the first method.
-
-    Root mean squares (rms) run over conditions, fixed points and neurons or outputs; numbers that do not
-    exist are None. `disagreement` is the largest difference between two methods' means, over neurons and
-    conditions, in units of their combined standard error; `disagreement_limit` is what chance alone exceeds
-    once in a thousand sweeps.
-    """
-
-    sigma: float
-    shift: float | None  #: rms of m - h*
-    output_shift: float | None  #: rms of the output's shift: the output bias when this noise is removed
-    output_shift_error: float | None  #: rms of its error at 95 %
-    output_error: float | None  #: rms distance of the mean output from the target
-    disagreement: float | None
-    disagreement_limit: float | None
-    statuses: tuple[Status, ...]
-
-    @property
-    def ok(self) -> bool:
-        return not self.statuses
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +64,16 @@ class Shift:
     def training_sigma(self) -> float:
         return float(self.dataset.attrs["training_sigma"])
 
+    @property
+    def reasons(self) -> list[str]:
+        """What methods said about results that are not ok, "status: reason", each once."""
+        return str(self.dataset.attrs.get("reasons", "")).splitlines()
+
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """A summary per noise level."""
         count = self.dataset.sizes["sigma"]
-        return tuple(_level(self.dataset.isel(sigma=k), count) for k in range(count))
+        return tuple(summary(self.dataset.isel(sigma=k), count) for k in range(count))
 
     @property
     def ok(self) -> bool:
@@ -192,12 +173,12 @@ def shift(
     inputs, targets = conditions(net, u)
     levels = _levels(net, sigma)
     methods = _checked_methods(methods)
-    settings = _checked_settings(settings, methods)
+    settings = {AUTO: {"referee": False}} | _checked_settings(settings, methods)  # the other methods check it
     profile = net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.max(net.sigma) > 0 else 1.0
     found = [find_fixed_points(net, u_c, rng=0, prove=False) for u_c in inputs]
     starts = [_starts(net, points) for points in found]
     problems = {
-        (k, c, j): Problem(net, inputs[c], level * profile, start.start, start.stable)
+        (k, c, j): Problem(net, inputs[c], level * profile, start.start, start.stable, local=start.stable)
         for c, condition in enumerate(starts)
         for j, start in enumerate(condition)
         for k, level in enumerate(levels)
@@ -212,7 +193,13 @@ def shift(
     laws = [st for by_problem in results.values() for st in by_problem.values()]
     pairs = [int(st.details["chains"]) // 2 for st in laws if "chains" in st.details]
     freedom = min(pairs) - 1 if pairs else 0
-    data.attrs |= {"seed": seed, "auto": used.get(AUTO, ""), "degrees_of_freedom": freedom}
+    reasons = dict.fromkeys(f"{st.status.value}: {st.reason}" for st in laws if st.reason and not st.status.ok)
+    data.attrs |= {
+        "seed": seed,
+        "auto": used.get(AUTO, ""),
+        "degrees_of_freedom": freedom,
+        "reasons": "\n".join(reasons),
+    }
     return Shift(data)
 
 
@@ -324,53 +311,6 @@ def _fixed_point_fields(
                 radius = np.abs(np.linalg.eigvals(net.jacobian(problem.start, problem.u))).max()
                 tau[c, j] = -1 / np.log(radius) if radius > 0 else 0.0
     return h_star, stable, tau
-
-
-def _level(data: xarray.Dataset, count: int) -> Level:
-    """Summary of one noise level."""
-    first = data.isel(method=0)
-    largest, limit = _disagreement(data, count)
-    codes = {str(code) for code in np.unique(data.status.values)} - {"", Status.OK.value}
-    statuses = [status for status in Status if status.value in codes]
-    if largest is not None and limit is not None and largest > limit:
-        statuses.append(Status.DISAGREE)
-    return Level(
-        sigma=float(data.sigma),
-        shift=_rms(first["shift"].values),
-        output_shift=_rms(first.output_shift.values),
-        output_shift_error=_rms(first.output_error.values),
-        output_error=_rms((first.output - first.target).values) if "target" in first else None,
-        disagreement=largest,
-        disagreement_limit=limit,
-        statuses=tuple(statuses),
-    )
-
-
-def _disagreement(data: xarray.Dataset, count: int) -> tuple[float | None, float | None]:
-    """Largest |difference of two methods' means| in combined standard errors, and what chance alone exceeds once
-    in a thousand sweeps of `count` levels (Student's t with the degrees of freedom of the sampling method)."""
-    from scipy.special import ndtri, stdtrit
-
-    mean, error = (np.moveaxis(data[name].values, -2, 0) for name in ("mean", "error"))
-    scores = []
-    for i in range(len(mean)):
-        for j in range(i):
-            standard = np.hypot(error[i], error[j]) / NORMAL_95
-            gap = np.abs(mean[i] - mean[j])
-            tiny = gap <= 1e-10 * (1 + np.abs(mean[i]))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scores.append(np.where(tiny, 0.0, gap / standard))
-    values = np.concatenate([score[np.isfinite(score)] for score in scores]) if scores else np.empty(0)
-    if not values.size:
-        return None, None
-    level = 1 - 0.0005 / (values.size * count)
-    freedom = int(data.attrs["degrees_of_freedom"])
-    return float(values.max()), float(stdtrit(freedom, level) if freedom else ndtri(level))
-
-
-def _rms(values: Array) -> float | None:
-    values = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(values**2))) if values.size else None
 
 
 def _plain(values: NDArray[Any]) -> Any:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fpanalysis.network import Network
     from fpanalysis.shift import Level, Shift
 
+MOST_REASONS = 3  #: printed for one status
+
 
 @click.command(short_help="How far noise moves the fixed points and the output.", context_settings=WIDE)
 @click.argument("model")
@@ -157,3 +159,8 @@ def _explain(result: Shift) -> None:
     for status in dict.fromkeys(status for level in result.levels for status in level.statuses):
         levels = [f"{level.sigma:.4g}" for level in result.levels if status in level.statuses]
         click.echo(f"\nstatus at noise {', '.join(levels)}: {status}", err=True)
+        own = [line for line in result.reasons if line.startswith(f"{status.value}: ")]
+        for line in own[:MOST_REASONS]:
+            click.echo(f"  {line.removeprefix(f'{status.value}: ')}", err=True)
+        if len(own) > MOST_REASONS:
+            click.echo(f"  ... and {len(own) - MOST_REASONS} more reasons", err=True)

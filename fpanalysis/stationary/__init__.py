@@ -8,6 +8,7 @@ share work between them (a sweep of noise levels, a set of inputs). It is for a 
 
 from __future__ import annotations
 
+import dataclasses
 import pkgutil
 from collections.abc import Sequence
 from importlib import import_module
@@ -24,6 +25,7 @@ from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
+from fpanalysis.stationary import _auto
 from fpanalysis.stationary._result import Basin, Density, Problem, Stationary, failed, point_mass
 from fpanalysis.system import System
 
@@ -51,10 +53,10 @@ def stationary(
     Parameters
     ----------
     u, sigma : None means zero input, and the network's own sigma.
-    method : one of :func:`methods`, or "auto": the closure, and for a Cell, which has none, small-noise.
+    method : one of :func:`methods`, or "auto", which picks and says why (`fpanalysis.stationary._auto`).
     start : (N,), optional
         The fixed point (or a state in its basin) about which local methods work; by default the end of the
-        noise-free trajectory from 0.
+        noise-free trajectory from 0. Given a start, "auto" gives the law about it; without one, of all basins.
     settings : passed to the method.
 
     Returns
@@ -72,7 +74,8 @@ def stationary(
     u = net.check_condition(u)
     sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
     h = np.zeros(net.N) if start is None else check_vector("start", start, net.N)
-    return solve([locate(net, u, sigma, h)], method, rng, **settings)[0]
+    problem = dataclasses.replace(locate(net, u, sigma, h), local=start is not None)
+    return solve([problem], method, rng, **settings)[0]
 
 
 def locate(net: System, u: np.ndarray, sigma: float | np.ndarray, h: np.ndarray) -> Problem:
@@ -89,24 +92,30 @@ def solve(
     problems: Sequence[Problem], method: str = AUTO, rng: int | Generator = 0, **settings: Any
 ) -> list[Stationary]:
     """The stationary laws of several problems by one method, sharing work between them; sigma = 0 is a point mass."""
-    weights = all(isinstance(problem.net, Network) for problem in problems)
-    name = ("closure" if weights else "small-noise") if method == AUTO else method
-    if name not in methods():
+    if method not in [AUTO, *methods()]:
         raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
     check_rng(rng)
-    module = _module(name)
-    if not (weights or _takes_any_system(module)):
-        general = ", ".join(known for known in methods() if _takes_any_system(_module(known)))
-        reason = f"{name} needs the weights of a Network; for a Cell: {general}"
-        return [failed(problem, name, Status.NOT_APPLICABLE, reason=reason) for problem in problems]
-    noisy = [k for k, problem in enumerate(problems) if np.any(problem.sigma)]
-    results = [point_mass(problem, name) for problem in problems]
     try:
-        found = module.solve([problems[k] for k in noisy], rng, **settings)
+        if method == AUTO:
+            return _auto.solve(problems, solve, rng, **settings)
+        return _solve(problems, method, rng, settings)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
-        raise InputError(f"method {name!r}: {str(error).split('() ')[-1]}") from None
+        raise InputError(f"method {method!r}: {str(error).split('() ')[-1]}") from None
+
+
+def _solve(
+    problems: Sequence[Problem], method: str, rng: int | Generator, settings: dict[str, Any]
+) -> list[Stationary]:
+    module = _module(method)
+    if not (_takes_any_system(module) or all(isinstance(problem.net, Network) for problem in problems)):
+        general = ", ".join(known for known in methods() if _takes_any_system(_module(known)))
+        reason = f"{method} needs the weights of a Network; for a Cell: {general}"
+        return [failed(problem, method, Status.NOT_APPLICABLE, reason=reason) for problem in problems]
+    noisy = [k for k, problem in enumerate(problems) if np.any(problem.sigma)]
+    results = [point_mass(problem, method) for problem in problems]
+    found: list[Stationary] = module.solve([problems[k] for k in noisy], rng, **settings)
     for k, result in zip(noisy, found, strict=True):
         results[k] = result
     return results

@@ -21,13 +21,15 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Problem:
     """One stationary law to find: of the system `net` at constant input `u` (n_in,) and noise `sigma`, about the fixed
-    point `start` (N,), from which the method starts. `stable` says whether `start` is a stable fixed point."""
+    point `start` (N,), from which the method starts. `stable` says whether `start` is a stable fixed point, `local`
+    whether the law about it is wanted even where a method would find that of all basins."""
 
     net: System
     u: Array
     sigma: float | Array
     start: Array
     stable: bool = True
+    local: bool = False
 
     @property
     def network(self) -> Network:
