@@ -7,6 +7,7 @@ from problems import low_rank_network, ring_network
 
 import fpanalysis as fpa
 from fpanalysis import figures
+from fpanalysis.figures import points
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_the_unstable_direction_is_a_line_through_the_saddle(winners):
     np.testing.assert_allclose(segment.mean(axis=0), [1 / 3, 1 / 3], atol=1e-14)
     along = np.diff(segment, axis=0)[0]
     assert along[0] == pytest.approx(-along[1])
-    assert np.linalg.norm(along) == pytest.approx(figures.SEGMENT)  # of the points' extent, 1
+    assert np.linalg.norm(along) == pytest.approx(points.SEGMENT)  # of the points' extent, 1
     plt.close(ax.figure)
 
 
@@ -215,10 +216,10 @@ def test_points_that_the_jacobian_does_not_decide_are_marked():
     np.testing.assert_array_equal(drawn(ax, "singular").get_xydata(), line.h[1:])
     np.testing.assert_array_equal(line.h[0], 0)  # where the line ends, on the kinks
     kink = fpa.find_fixed_points(fpa.Network(W=[[2.0]]))  # h = f(2 h): 0, which repels on the right
-    assert figures._kinds(kink) == ["not stable: on a kink"]
+    assert points._kinds(kink) == ["not stable: on a kink"]
     plt.close(ax.figure)
     ring = fpa.find_fixed_points(ring_network(), prove=False)  # its eigenvalues lie on both sides of 1, by rounding
-    assert sorted(set(figures._kinds(ring))) == ["singular", "unstable in 2 dimensions"]
+    assert sorted(set(points._kinds(ring))) == ["singular", "unstable in 2 dimensions"]
 
 
 def test_a_panel_for_each_input(winners):

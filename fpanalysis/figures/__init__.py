@@ -1,0 +1,18 @@
+"""Pictures of results: each plot draws what a result holds, on the axes given or new ones, and computes nothing."""
+
+from fpanalysis.figures._axes import PANELS
+from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
+from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
+from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
+
+__all__ = [
+    "PANELS",
+    "POINT_STYLES",
+    "SPECIAL_POINTS",
+    "fixed_points_figure",
+    "plot_bifurcations",
+    "plot_fixed_points",
+    "plot_outputs",
+    "plot_shift",
+    "shift_figure",
+]
