@@ -144,6 +144,29 @@ def density_figure(laws: Stationary | Sequence[Stationary], points: FixedPoints 
     return figure
 
 
+def densities_figure(laws: Sequence[Stationary], points: Sequence[FixedPoints | None], titles: Sequence[str]) -> Figure:
+    """Laws at several inputs, 12 at most: the joint density of each where it has one, else that of its first axis."""
+    from matplotlib.figure import Figure
+
+    given = _laws(laws)
+    if len(given) > PANELS or not len(given) == len(points) == len(titles):
+        raise InputError(f"a figure has one panel per law, {PANELS} at most, each with points and a title")
+    columns = min(len(given), 3)
+    rows = -(-len(given) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.8 * rows), layout="constrained")
+    for k, (law, found, title) in enumerate(zip(given, points, titles, strict=True)):
+        ax = figure.add_subplot(rows, columns, k + 1)
+        ax.set_title(title, fontsize="medium")
+        if law.density is not None and len(law.density.names) > 1:
+            plot_density_2d(law, ax, points=found)
+        elif _axis_names(law):
+            plot_density(law, ax, points=found)
+        else:
+            ax.set_axis_off()
+            ax.text(0.5, 0.5, f"{law.method}: no density ({law.status.value})", ha="center", transform=ax.transAxes)
+    return figure
+
+
 def _laws(laws: Any) -> list[Stationary]:
     given = list(laws) if isinstance(laws, list | tuple) else [laws]
     for law in given:
