@@ -156,7 +156,7 @@ def test_basins_and_relaxation_are_shown(wells, monkeypatch, tmp_path):
         row = [2 * basin.fixed_point[0], basin.weight, error, 2 * basin.mean[0], distance]
         assert [cell if isinstance(cell, str) else f"{cell:.3g}" for cell in row] in shown
     said = " ".join(result.output.split())
-    assert "chain, the law of all basins: for the test." in said
+    assert "chain (global): for the test." in said
     assert "Sampling: variance reduction 90, 7 hops between basins." in said
     (found,) = json.loads((tmp_path / "x.json").read_text())["conditions"]
     assert [basin["weight"] for basin in found["basins"]] == [0.25, 0.75]

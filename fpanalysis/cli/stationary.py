@@ -63,7 +63,7 @@ def command(
       input   method  output  ± (95 %)  fixed point  shift  tau  status
         0.4  closure   0.961     4e-05      -0.0223  0.983    -  ok
       output: its mean; shift: from the output at the fixed point, without noise ...
-      closure, the law about one fixed point.
+      closure (local).
       Most shifted neurons:
       neuron  fixed point  mean  ± (95 %)  shift  deviation
           21            0  3.86    0.0002   3.86      0.323
@@ -127,7 +127,8 @@ def _print(net: Network, inputs: Any, laws: list[Stationary]) -> None:
     keep = [k for k, name in enumerate(columns) if name != "unit" or net.n_out > 1]
     table([columns[k] for k in keep], [[row[k] for k in keep] for row in rows])
     click.echo("output: its mean; shift: from the output at the fixed point, without noise;")
-    click.echo("tau: relaxation time of the law, in steps.")
+    click.echo("tau: relaxation time of the law, in steps; local: about one fixed point; global: of")
+    click.echo("all basins.")
     for sentence in findings(laws):
         click.echo(f"\n{click.wrap_text(sentence, width=80)}")
     rows = [row for u, law in zip(inputs, laws, strict=True) for row in _basin_rows(net, u, law)]
@@ -178,9 +179,8 @@ def findings(laws: list[Stationary]) -> Iterator[str]:
     """What the methods give, why they were chosen or failed, and what sampling says of itself."""
     answers = [(law.method, law.scope, law.reason) for law in laws]
     for method, scope, reason in dict.fromkeys(answers):
-        of = "the law of all basins" if scope == "global" else "the law about one fixed point"
         at = f" at {answers.count((method, scope, reason))} of {len(laws)} inputs" if len(laws) > 1 else ""
-        yield f"{method}{at}, {of}{': ' if reason else ''}{reason}."
+        yield f"{method}{at} ({scope}){': ' if reason else ''}{reason}."
     worst = [(text, _worst(laws, key, pick)) for key, text, pick in SAMPLING]
     said = [text.format(number(value)) for text, value in worst if value is not None]
     if said:
