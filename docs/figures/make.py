@@ -32,9 +32,9 @@ def fixed_points():
 
 def bifurcations():
     branches = fpa.continue_fixed_points(fpa.load(NETWORKS / "flip_flop_tanh.pt"), "scale", 0.2, 1.2)
-    figure, ax = plt.subplots(figsize=(6.3, 3.78), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     fpa.figures.plot_bifurcations(branches, ax)
-    figure.savefig(HERE / "bifurcations.png", dpi=100)
+    figure.savefig(HERE / "bifurcations.png", dpi=90)
 
 
 def density_one():
