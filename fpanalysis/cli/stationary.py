@@ -60,8 +60,8 @@ def command(
     \b
     Example:
       $ fpanalysis stationary model.pt --input 0.4 --method closure
-      input   method  output  ± (95 %)  fixed point  shift  tau  status
-        0.4  closure   0.961     4e-05      -0.0223  0.983    -  ok
+      input  output  ± (95 %)  fixed point  shift  tau  status
+        0.4   0.961     4e-05      -0.0223  0.983    -  ok
       output: its mean; shift: from the output at the fixed point, without noise ...
       closure (local).
       Most shifted neurons:
@@ -124,7 +124,9 @@ def _print(net: Network, inputs: Any, laws: list[Stationary]) -> None:
     several = len(laws) > 1
     columns = ["input", "method", "unit", "output", "± (95 %)", "fixed point", "shift", "tau", "status"]
     rows = [row for u, law in zip(inputs, laws, strict=True) for row in _rows(net, u, law)]
-    keep = [k for k, name in enumerate(columns) if name != "unit" or net.n_out > 1]
+    dropped = {"method"} if len({law.method for law in laws}) == 1 else set()
+    dropped |= {"unit"} if net.n_out == 1 else set()
+    keep = [k for k, name in enumerate(columns) if name not in dropped]
     table([columns[k] for k in keep], [[row[k] for k in keep] for row in rows])
     click.echo("output: its mean; shift: from the output at the fixed point, without noise;")
     click.echo("tau: relaxation time of the law, in steps; local: about one fixed point; global: of")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 #: colours that keep apart in print and for the colour-blind (Okabe & Ito)
 TARGET, NOISY, SILENT, SECOND, THIRD = "0.35", "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False, "fontsize": "small"}
 PANELS = 12  #: at most, in one figure
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpanalysis.figures._axes import NOISY, PANELS, SECOND, SILENT, THIRD, new_axes, once
+from fpanalysis.figures._axes import BESIDE, NOISY, PANELS, SECOND, SILENT, THIRD, new_axes, once
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fpanalysis.fixed_points import FixedPoints
-    from fpanalysis.stationary import Density, Stationary
+    from fpanalysis.stationary import Basin, Density, Stationary
 
 CURVES: dict[str, dict[str, Any]] = {
     "chain": {"color": NOISY, "ls": "-", "lw": 2.0},
@@ -114,11 +114,10 @@ def plot_density_2d(
     _mark_points_2d(points, density.names, law, ax)
     mean = [_mean(law, name) for name in density.names]
     if all(value is not None and np.isfinite(value) for value in mean):
-        ax.plot(*mean, ls="none", marker="D", color=SILENT, mec="white", ms=7, label="mean", zorder=5)  # type: ignore[arg-type]
+        ax.plot(*mean, ls="none", marker="D", color=SILENT, mec="white", ms=9, label="mean", zorder=3.5)  # type: ignore[arg-type]
     ax.set_xlabel(_symbol(density.names[0]))
     ax.set_ylabel(_symbol(density.names[1]))
-    ax.legend(handles=[*_content_handles(), *ax.get_legend_handles_labels()[0]], framealpha=0.85, edgecolor="none",
-              fontsize="small")  # fmt: skip
+    ax.legend(handles=[*_content_handles(), *ax.get_legend_handles_labels()[0]], **BESIDE)
     return ax
 
 
@@ -135,7 +134,8 @@ def density_figure(laws: Stationary | Sequence[Stationary], points: FixedPoints 
     count = len(names) + joint
     columns = min(count, 3)
     rows = -(-count // columns)
-    figure = Figure(figsize=(5.4 if count == 1 else 4.4 * columns, 3.8 * rows), layout="constrained")
+    width = 5.4 if count == 1 else 4.2 * columns + 1.8 * joint
+    figure = Figure(figsize=(width, 3.8 * rows), layout="constrained")
     panels = [figure.add_subplot(rows, columns, k + 1) for k in range(count)]
     if joint:
         plot_density_2d(given[0], panels[0], points=points)
@@ -145,7 +145,8 @@ def density_figure(laws: Stationary | Sequence[Stationary], points: FixedPoints 
 
 
 def densities_figure(laws: Sequence[Stationary], points: Sequence[FixedPoints | None], titles: Sequence[str]) -> Figure:
-    """Laws at several inputs, 12 at most: the joint density of each where it has one, else that of its first axis."""
+    """Laws at several inputs, 12 at most, each in a panel with its title: the joint density where there is one, else
+    that of the first axis."""
     from matplotlib.figure import Figure
 
     given = _laws(laws)
@@ -153,7 +154,7 @@ def densities_figure(laws: Sequence[Stationary], points: Sequence[FixedPoints | 
         raise InputError(f"a figure has one panel per law, {PANELS} at most, each with points and a title")
     columns = min(len(given), 3)
     rows = -(-len(given) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.8 * rows), layout="constrained")
+    figure = Figure(figsize=(2.4 + 3.6 * columns, 3.2 * rows), layout="constrained")
     for k, (law, found, title) in enumerate(zip(given, points, titles, strict=True)):
         ax = figure.add_subplot(rows, columns, k + 1)
         ax.set_title(title, fontsize="medium")
@@ -164,7 +165,20 @@ def densities_figure(laws: Sequence[Stationary], points: Sequence[FixedPoints | 
         else:
             ax.set_axis_off()
             ax.text(0.5, 0.5, f"{law.method}: no density ({law.status.value})", ha="center", transform=ax.transAxes)
+    _one_legend(figure)
     return figure
+
+
+def _one_legend(figure: Figure) -> None:
+    """The legends of all panels in one, beside them."""
+    entries: dict[str, Any] = {}
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        if legend is not None:
+            texts = [text.get_text() for text in legend.get_texts()]
+            entries |= {text: entries.get(text, mark) for text, mark in zip(texts, legend.legend_handles, strict=True)}
+            legend.remove()
+    figure.legend(list(entries.values()), list(entries), loc="outside right upper", frameon=False, fontsize="small")
 
 
 def _laws(laws: Any) -> list[Stationary]:
@@ -253,8 +267,12 @@ def _mark_means(law: Stationary, axis: str, ax: Axes, color: str) -> None:
         if at is not None and np.isfinite(at).all():
             ax.plot([], [], color="0.35", mfc="none", label=once(ax, "basin mean, with its weight"), **mark)
             ax.plot(at, [ABOVE], color=color, mfc="none", transform=across, clip_on=False, **mark)
-            ax.annotate(f"{basin.weight:.3g}", (at[0], ABOVE), xycoords=across, xytext=(0, 6), color=color, ha="center",
+            ax.annotate(_weight(basin), (at[0], ABOVE), xycoords=across, xytext=(0, 6), color=color, ha="center",
                         textcoords="offset points", fontsize="small", annotation_clip=False)  # fmt: skip
+
+
+def _weight(basin: Basin) -> str:
+    return f"{basin.weight:.3g}" if np.isfinite(basin.weight) else "weight unknown"
 
 
 def _mark_points(points: FixedPoints | None, axis: str, laws: list[Stationary], ax: Axes) -> None:
@@ -269,12 +287,12 @@ def _mark_basins_2d(law: Stationary, names: tuple[str, ...], ax: Axes) -> None:
     """From each fixed point to the mean of its basin."""
     for basin in law.basins or ():
         x, y = (_value(law, np.array([basin.fixed_point, basin.mean]), name) for name in names)
-        if x is None or y is None:
+        if x is None or y is None or not np.isfinite([x, y]).all():
             continue
         ax.plot(x, y, color=BASIN, lw=1.6, zorder=4.5)
         mark: dict[str, Any] = {"marker": "v", "color": BASIN, "mec": "black", "mew": 0.6, "ms": 8, "zorder": 5}
         ax.plot(x[1:], y[1:], ls="none", label=once(ax, "basin mean, with its weight"), **mark)
-        ax.annotate(f"{basin.weight:.3g}", (x[1], y[1]), xytext=(7, 7), textcoords="offset points", fontsize="small",
+        ax.annotate(_weight(basin), (x[1], y[1]), xytext=(7, 7), textcoords="offset points", fontsize="small",
                     bbox={"fc": "white", "ec": "none", "alpha": 0.7, "pad": 1})  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpanalysis.figures._axes import NOISY, PANELS, SECOND, SILENT, THIRD, new_axes, once
+from fpanalysis.figures._axes import BESIDE, NOISY, PANELS, SECOND, SILENT, THIRD, new_axes, once
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ POINT_STYLES: dict[str, dict[str, Any]] = {
 EDGE: dict[str, Any] = {"mec": "white", "mew": 0.6, "zorder": 3}
 PATH: dict[str, Any] = {"color": "0.55", "lw": 0.6, "alpha": 0.7, "zorder": 1}
 PATH_START: dict[str, Any] = {"color": "0.55", "marker": ".", "ms": 3.5, "ls": "none", "zorder": 1}
-BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False, "fontsize": "small"}
 DIRECTIONS = 3  #: unstable directions drawn of one point, the fastest
 SEGMENT = 0.09  #: length of their line segments, of the figure's width in state space
 
