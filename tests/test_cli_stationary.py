@@ -220,6 +220,14 @@ def test_a_law_without_a_fixed_point_has_no_shift(tmp_path):
     assert "Most shifted neurons" not in result.output
 
 
+def test_an_unstable_fixed_point_is_no_reference(tmp_path):
+    """From 0 the noise-free state does not move: a symmetric saddle."""
+    fpa.save(fpa.Network(W=[[2.0]], activation="tanh", gamma=0.2, sigma=1.5), tmp_path / "x.pt")
+    document = json.loads(run(tmp_path / "x.pt", "--method", "monte-carlo", "--json", "-").stdout)
+    assert document["conditions"][0]["fixed_point"] is None
+    assert document["conditions"][0]["output"] is not None
+
+
 def test_without_noise_the_law_is_a_point(model):
     result = run(model, "--noise", "0", "--method", "closure")
     assert result.exit_code == 0

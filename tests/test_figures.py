@@ -420,6 +420,24 @@ def test_the_figure_of_two_neurons_has_both_margins(joint, tmp_path):
     figure.savefig(tmp_path / "x.png")
 
 
+def test_a_panel_for_each_law_and_one_legend(joint, many_wells):
+    """Also for a law without a density, and for basins whose weight or mean is not known."""
+    net = fpa.Network(W=np.zeros((2, 2)))
+    lost = Basin(float("nan"), np.full(2, np.nan), np.eye(2), np.zeros(2))
+    unknown = Basin(float("nan"), np.array([0.2, 0.7]), np.eye(2), np.array([0.0, 1.0]))
+    laws = [law(density=gaussian()), law(density=joint, net=net, basins=(lost, unknown)), law("closure")]
+    figure = figures.densities_figure(laws, [many_wells, None, None], ["a", "b", "c"])
+    assert [ax.get_title() for ax in figure.axes] == ["a", "b", "c"]
+    assert all(ax.get_legend() is None for ax in figure.axes)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(texts) == len(set(texts))
+    assert {"chain", "stable fixed point", "50 % within"} <= set(texts)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["0.1", "weight unknown"]
+    assert [text.get_text() for text in figure.axes[2].texts] == ["closure: no density (ok)"]
+    with pytest.raises(fpa.InputError, match="one panel per law, 12 at most"):
+        figures.densities_figure(laws, [None], ["a"])
+
+
 def test_what_has_no_density_is_refused(joint, many_wells):
     with pytest.raises(fpa.InputError, match="laws must hold a density; found none"):
         figures.plot_density(law("closure"))

@@ -62,7 +62,7 @@ def command(
       $ fpanalysis stationary model.pt --input 0.4 --method closure
       input  output  ± (95 %)  fixed point  shift  tau  status
         0.4   0.961     4e-05      -0.0223  0.983    -  ok
-      output: its mean; shift: from the output at the fixed point, without noise ...
+      output: its mean; shift: from the output at the stable fixed point, without noise ...
       closure (local).
       Most shifted neurons:
       neuron  fixed point  mean  ± (95 %)  shift  deviation
@@ -128,7 +128,7 @@ def _print(net: Network, inputs: Any, laws: list[Stationary]) -> None:
     dropped |= {"unit"} if net.n_out == 1 else set()
     keep = [k for k, name in enumerate(columns) if name not in dropped]
     table([columns[k] for k in keep], [[row[k] for k in keep] for row in rows])
-    click.echo("output: its mean; shift: from the output at the fixed point, without noise;")
+    click.echo("output: its mean; shift: from the output at the stable fixed point, without noise;")
     click.echo("tau: relaxation time of the law, in steps; local: about one fixed point; global: of")
     click.echo("all basins.")
     for sentence in findings(laws):
@@ -167,9 +167,11 @@ def _rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
 
 
 def _fixed_point(net: Network, u: Any, law: Stationary) -> Any:
-    """Where the noise-free dynamics rests, from which the shift is measured; None where it does not come to rest."""
+    """The stable fixed point from which the shift is measured; None where the noise-free dynamics leads to none."""
+    from fpanalysis.fixed_points.result import is_stable
+
     gap = abs(net.target(law.start, u) - law.start).max()
-    return law.start if gap <= 1e-8 * (1 + abs(law.start).max()) else None
+    return law.start if gap <= 1e-8 * (1 + abs(law.start).max()) and is_stable(net, law.start, u) else None
 
 
 def _cell(values: Any, digits: int = 3) -> str:
