@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint bench networks clean
+.PHONY: help demo test lint bench networks figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the measurements of docs/benchmarks.md"
 	@echo "make networks  train the networks of examples/networks again"
+	@echo "make figures   draw the pictures of docs/figures again"
 	@echo "make clean     remove $(VENV) and build products"
 
 $(VENV)/pyvenv.cfg:
@@ -48,6 +49,9 @@ bench: $(VENV)/.installed-test
 networks: $(VENV)/.installed
 	$(BIN)/python examples/train_networks.py
 	$(BIN)/python examples/train_flip_flop.py
+
+figures: $(VENV)/.installed
+	$(BIN)/python docs/figures/make.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo-output

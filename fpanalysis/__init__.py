@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Network": "fpanalysis.network",
+    "Noise": "fpanalysis.noise",
     "Activation": "fpanalysis.activations",
     "InputError": "fpanalysis.results",
     "Provenance": "fpanalysis.results",

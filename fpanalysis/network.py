@@ -12,7 +12,7 @@ Current form (the state, called h here too, is the input current; the noise is a
 
 `sigma` is the standard deviation of the noise per step (the convention of Eckstein & Srinivasan,
 "Paradoxical noise preference in RNNs", TMLR 2026); `gamma` = dt / tau, 0 < gamma <= 1. Both may be one
-number or one per neuron.
+number or one per neuron. `fpanalysis.noise` converts other conventions.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.checks import check_sigma, number_or_vector, of_shape, real_array
+from fpanalysis.noise import Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
 
@@ -36,6 +37,7 @@ Array = NDArray[np.float64]
 
 PLACEMENTS = ("in", "out")
 FORMS = ("rate", "current")
+NOISE_NOTE = "noise_given_as"  #: where `info` keeps the convention that sigma was given in
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -211,8 +213,27 @@ class Network(System):
         return self.activation.smooth
 
     def with_sigma(self, sigma: ArrayLike) -> Network:
-        """The same network with another noise level."""
-        return dataclasses.replace(self, sigma=check_sigma(sigma, self.N))
+        """The same network with another noise level, per step, of which no other convention is remembered."""
+        info = {name: value for name, value in self.info.items() if name != NOISE_NOTE}
+        return dataclasses.replace(self, sigma=check_sigma(sigma, self.N), info=info)
+
+    def with_noise(self, noise: Noise) -> Network:
+        """The same network with noise given in another convention, such as ``Noise.yang(0.05, alpha=0.2)``, which is
+        remembered in ``info["noise_given_as"]``.
+
+        Raises
+        ------
+        InputError
+            If the noise was converted for another form or gamma than this network's.
+        """
+        if not isinstance(noise, Noise):
+            raise InputError(
+                f"noise must be a fpanalysis.Noise, such as Noise.yang(0.05, alpha=0.2); found {type(noise).__name__}; "
+                "for another sigma per step: with_sigma"
+            )
+        noise.check_fits(self.form, self.gamma)
+        info = {**self.info, NOISE_NOTE: noise.note}
+        return dataclasses.replace(self, sigma=check_sigma(noise.sigma, self.N), placement=noise.placement, info=info)
 
     def drive(self, u: ArrayLike | None = None) -> Array:
         """The constant part of the pre-activation, W_in u + b: (..., N)."""

@@ -129,7 +129,8 @@ def test_tasks_need_no_models():
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("network", ("activations", "checks", "results", "system")),
+        ("network", ("activations", "checks", "noise", "results", "system")),
+        ("noise", ("checks", "results")),
         ("system", ("checks", "results")),
         ("checks", ("results",)),
         ("activations", ("_activation", "gaussian", "results")),

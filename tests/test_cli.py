@@ -13,7 +13,7 @@ from problems import clique_network, gaussian_relu, random_network
 import fpanalysis as fpa
 from fpanalysis.cli import main
 
-COMMANDS = ("train", "inspect", "fixed-points", "shift", "doctor")
+COMMANDS = ("train", "inspect", "fixed-points", "shift", "stationary", "doctor")
 
 
 def run(*arguments):
@@ -292,7 +292,7 @@ def bad_models(folder):
     yield "activation.pt", content(activation="rellu"), "unknown activation 'rellu'"
 
 
-@pytest.mark.parametrize("command", ["inspect", "fixed-points", "shift"])
+@pytest.mark.parametrize("command", ["inspect", "fixed-points", "shift", "stationary"])
 def test_files_that_cannot_be_used(command, tmp_path):
     for name, what, message in bad_models(tmp_path):
         path = tmp_path / name

@@ -39,6 +39,19 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}g}"
 
 
+def input_text(u: Any) -> str:
+    """A constant input (n_in,), for a table."""
+    return ",".join(f"{value:.4g}" for value in u) if len(u) else "(none)"
+
+
+def check_panels(count: int) -> None:
+    """Refuse a figure of more inputs than have room in it."""
+    from fpanalysis.figures import PANELS
+
+    if count > PANELS:
+        raise InputError(f"--figure has room for {PANELS} inputs; found {count}: choose some with --input")
+
+
 def check_outputs(json_path: str | None, *paths: str | None) -> None:
     """Refuse output paths that cannot be written before anything is computed."""
     for path in (None if json_path == "-" else json_path, *paths):

@@ -13,13 +13,14 @@ from fpanalysis.cli._options import WIDE, Numbers
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
+    check_panels,
     check_suffix,
+    input_text,
     number,
     save_figure,
     table,
     write_json,
 )
-from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
     from fpanalysis.fixed_points import FixedPoints
@@ -76,7 +77,7 @@ def command(
     net = load(model)
     chosen, _ = conditions(net, [list(u) for u in inputs] if inputs else None)
     if figure_path is not None:
-        _check_panels(len(chosen))
+        check_panels(len(chosen))
     found = [find_fixed_points(net, u, rng=seed, prove=prove) for u in chosen]
     if json_path is not None:
         write_json(json_path, _document(net.hash, found))
@@ -96,13 +97,6 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _check_panels(count: int) -> None:
-    from fpanalysis.figures import PANELS
-
-    if count > PANELS:
-        raise InputError(f"--figure has room for {PANELS} inputs; found {count}: choose some with --input")
-
-
 def _print(found: list[FixedPoints], everything: bool) -> None:
     most = max(FEWEST, ROWS // len(found))
     rows, hidden, lost = [], 0, 0
@@ -110,7 +104,7 @@ def _print(found: list[FixedPoints], everything: bool) -> None:
         shown = _shown(points, len(points) if everything else most)
         hidden += len(points) - len(shown)
         lost += int(_verdicts(points)["stable"] - sum(_stability(points, i) == "yes" for i in shown))
-        first = [_input(points.u), points.completeness]
+        first = [input_text(points.u), points.completeness]
         for i in shown:
             rows.append([first[0], *_row(points, i), first[1]])
             first = ["", ""]
@@ -158,10 +152,6 @@ def _verdicts(points: FixedPoints) -> Counter[str]:
     return Counter(names.get(_stability(points, i), "not stable") for i in range(len(points)))
 
 
-def _input(u: Any) -> str:
-    return ",".join(f"{value:.4g}" for value in u) if len(u) else "(none)"
-
-
 def findings(found: list[FixedPoints]) -> Iterator[str]:
     """How many points there are, and what is known of the completeness of their lists: for every verdict that occurs
     the reason."""
@@ -176,11 +166,11 @@ def findings(found: list[FixedPoints]) -> Iterator[str]:
         at = "" if len(found) == 1 else f" at {len(group)} of {len(found)} inputs"
         reasons = list(dict.fromkeys(_reason(points) for points in group))
         if len(reasons) > 1:
-            reasons[0] += f" (At input {_input(group[0].u)}; the other inputs: see --json.)"
+            reasons[0] += f" (At input {input_text(group[0].u)}; the other inputs: see --json.)"
         yield f"Completeness {verdict}{at}: {reasons[0]}"
     restless = [points for points in found if len(points.cycles) or points.cycles.escaped or points.cycles.undecided]
     for points in restless[:1]:
-        at = f"At input {_input(points.u)}, " if len(found) > 1 else ""
+        at = f"At input {input_text(points.u)}, " if len(found) > 1 else ""
         more = f" ({len(restless) - 1} more inputs: see --json.)" if len(restless) > 1 else ""
         yield f"Not all trajectories come to rest. {at}{_motion(points)}{more}"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.search.seeds import ESCAPED
 from fpanalysis.network import Network
-from fpanalysis.results import Provenance, Status
+from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
@@ -72,6 +72,34 @@ class Density:
         for weights in reversed(self.weights):
             total = total @ weights
         return float(total) + sum(probability for _, probability in self.atoms)
+
+    def marginal(self, *names: str) -> Density:
+        """The law of the axes `names` alone, in this order; the point masses go with it.
+
+        `error` is kept only where no axis is summed over: errors of neighbouring values are not independent.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown or not names or len(set(names)) < len(names):
+            raise InputError(f"names must be axes of this density, {', '.join(self.names)}; found {', '.join(names)}")
+        keep = [self.names.index(name) for name in names]
+        values = self.values
+        for k in reversed(range(len(self.names))):
+            if k not in keep:
+                values = np.tensordot(values, self.weights[k], axes=(k, 0))
+        order = np.argsort(np.argsort(keep))
+        whole = len(keep) == len(self.names)
+        masses: dict[tuple[float, ...], float] = {}
+        for location, probability in self.atoms:
+            at = tuple(np.asarray(location, float)[keep].tolist())
+            masses[at] = masses.get(at, 0.0) + probability
+        return Density(
+            names=names,
+            grids=tuple(self.grids[k] for k in keep),
+            values=values.transpose(order),
+            weights=tuple(self.weights[k] for k in keep),
+            error=self.error.transpose(order) if whole and self.error is not None else None,
+            atoms=tuple((np.array(at), probability) for at, probability in masses.items()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
