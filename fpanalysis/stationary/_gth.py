@@ -21,6 +21,7 @@ blocks: their terms are all positive too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,8 +30,8 @@ Array = NDArray[np.float64]
 
 BLOCK = 64  #: states taken out between two matrix products
 HUGE = 1e150  #: size of an entry of p at which it is scaled down
-ITERATIONS = 200  #: of the inverse iteration for the slowest rate
-TOLERANCE = 1e-9  #: relative change of the slowest rate at which it stands
+ITERATIONS = 60  #: of the inverse iteration for the slowest rate
+TOLERANCE = 1e-8  #: relative change of the slowest rate at which it stands
 
 
 class Reducible(ArithmeticError):
@@ -67,12 +68,31 @@ class Elimination:
         psi_0 = 0 and s psi = r + a psi in the others. Without cancellation for r >= 0."""
         from scipy.linalg import solve_triangular
 
-        upper = -np.triu(self.factors[1:, 1:], 1)
-        np.fill_diagonal(upper, 1.0)
-        lower = -np.tril(self.factors[1:, 1:], -1)
-        np.fill_diagonal(lower, np.diag(self.factors)[1:])
+        upper, lower = self._triangles
         inner = solve_triangular(lower, solve_triangular(upper, r[1:], unit_diagonal=True), lower=True)
         return np.concatenate([np.zeros_like(r[:1]), inner])
+
+    @cached_property
+    def _triangles(self) -> tuple[Array, Array]:
+        """I - u and s - a without state 0."""
+        upper = -np.triu(self.factors[1:, 1:], 1)
+        lower = -np.tril(self.factors[1:, 1:], -1)
+        np.fill_diagonal(upper, 1.0)
+        np.fill_diagonal(lower, np.diag(self.factors)[1:])
+        return upper, lower
+
+    def slowest_rate(self, p: Array) -> float:
+        """`slowest_rate` of a chain whose state 0 is one of the likely ones."""
+        phi, rate = self.until_first(np.ones(len(p))), float("inf")
+        for _ in range(ITERATIONS):
+            phi = phi - p @ phi
+            phi /= np.sqrt(p @ phi**2)
+            psi = self.until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]
+            before, rate = rate, float(1 / (p @ (phi * (psi - p @ psi))))
+            if abs(rate - before) <= TOLERANCE * abs(rate):
+                return rate
+            phi = psi
+        return float("nan")
 
 
 def eliminate(A: ArrayLike) -> Elimination:
@@ -119,15 +139,4 @@ def slowest_rate(A: ArrayLike, p: Array) -> float:
     """
     A = np.asarray(A, float)
     order = np.concatenate([[np.argmax(p)], np.delete(np.arange(len(p)), np.argmax(p))])
-    p = p[order]
-    chain = eliminate(A[np.ix_(order, order)])
-    phi, rate = chain.until_first(np.ones(len(p))), float("inf")
-    for _ in range(ITERATIONS):
-        phi = phi - p @ phi
-        phi /= np.sqrt(p @ phi**2)
-        psi = chain.until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]
-        before, rate = rate, float(1 / (p @ (phi * (psi - p @ psi))))
-        if abs(rate - before) <= TOLERANCE * abs(rate):
-            return rate
-        phi = psi
-    return float("nan")
+    return eliminate(A[np.ix_(order, order)]).slowest_rate(p[order])

@@ -85,7 +85,7 @@ def _correct(w: Array, damped: Array, He: Array, wanted: Array) -> tuple[Array, 
     tilt = He * damped[:, :, None]
     gram = He.transpose(0, 2, 1) @ tilt
     missing = wanted - np.einsum("sjk,sj->sk", He, w)
-    ridge = 1e-13 * np.trace(gram, axis1=1, axis2=2) + 1e-300  # what it costs shows in the residual
+    ridge = 1e-15 * np.trace(gram, axis1=1, axis2=2) + 1e-300  # what it costs shows in the residual
     gram += ridge[:, None, None] * np.eye(gram.shape[1])
     w = w + (tilt @ np.linalg.solve(gram, missing[:, :, None]))[:, :, 0]
     residual = np.abs(np.einsum("sjk,sj->sk", He, w) - wanted).max(axis=1)

@@ -16,8 +16,9 @@ with the border of B_k exact in one dimension, on a four times finer grid in mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from math import pi, sqrt
 from typing import Any
 
@@ -36,6 +37,7 @@ MOST = 4200  #: nodes of the largest chain
 FINENESS = (0.45, 0.67, 1.0, 1.5, 2.2, 3.3, 5.0, 7.5, 11.0, 16.0)  #: nodes per width of a step's law, by level
 FINER = 4  #: times as many nodes per neuron for the basins in two and three dimensions
 FEWEST = {1: 40, 2: 20, 3: 12}  #: nodes per neuron at fineness 1, by number of neurons
+LIKELY = 1e-6  #: probability, in units of the largest, of a state that may be eliminated last
 DEGREE = 8  #: moments that the weights of a step keep, where they can
 REACH = (12.0, 37.0)  #: |xi| up to which the noise is followed at the first level, and at most: exp(-37^2/2) = 1e-298
 
@@ -74,9 +76,10 @@ class Chain:
     reach: float
     states: Array
     P: Array
+    outside: Array  #: (S,), probability that the step from a state leaves the box
 
 
-def positive_law(problem: Problem, box: Array, tolerance: float = 1e-4) -> PositiveLaw:
+def positive_law(problem: Problem, box: Array, tolerance: float = 1e-3) -> PositiveLaw:
     """The law of the Network of `problem` (at most three neurons) within `box` (2, N), its lower and upper corner.
 
     `tolerance` is that of the weights, relative to each, and of the means of the basins, relative to their widths.
@@ -92,7 +95,7 @@ def positive_law(problem: Problem, box: Array, tolerance: float = 1e-4) -> Posit
     if not len(points):
         return _nothing(net.N, "no stable fixed point, so no basins")
     laws: list[PositiveLaw] = []
-    reason, change, chain = "", np.inf, None
+    reason, change, deep = "", np.inf, points[0]
     for nodes, reach in _levels(net, problem.u, np.asarray(box, float)):
         size = int(np.prod([len(x) for x in nodes]))
         if size > MOST:
@@ -101,18 +104,34 @@ def positive_law(problem: Problem, box: Array, tolerance: float = 1e-4) -> Posit
             break
         chain = _chain(net, problem.u, points, saddles, nodes, reach)
         try:
-            laws.append(_law(chain))
+            law, gap = _law(chain, deep)
         except Reducible:
             reason = f"no way between some states on {size} nodes"
             continue
+        laws.append(law)
+        reason = _cut(chain, law, tolerance)
+        if reason:
+            break
+        deep = max(law.basins, key=lambda basin: basin.weight).mean
         if len(laws) > 1:
             laws[-1], change = _with_errors(laws)
             if change <= tolerance:
-                return replace(laws[-1], gap=_gap(chain, laws[-1]))
+                return replace(laws[-1], gap=gap())
             reason = f"weights or means still change by {change:.2g} with {size} nodes"
-    if not laws or chain is None:
-        return _nothing(net.N, reason)
-    return replace(laws[-1], gap=_gap(chain, laws[-1]), reason=reason)
+    return replace(laws[-1], gap=gap(), reason=reason) if laws else _nothing(net.N, reason)
+
+
+def _cut(chain: Chain, law: PositiveLaw, tolerance: float) -> str:
+    """What the box leaves out, in words; basins are told apart by the nearest fixed point here."""
+    empty = [basin.fixed_point for basin in law.basins if not basin.weight > 0]
+    if empty:
+        return (
+            f"no probability comes to the basin of {np.array2string(empty[0], precision=4)}, or the box leaves it out"
+        )
+    nearest = ((chain.states[:, None] - chain.points) ** 2).sum(axis=2).argmin(axis=1)
+    mass, lost = (np.bincount(nearest, x, len(chain.points)) for x in (law.p, law.p * chain.outside))
+    worst = float(np.max(lost[mass > 0] / mass[mass > 0]))
+    return f"the box cuts the law: of a basin {worst:.2g} leaves it at each step" if worst > tolerance else ""
 
 
 def _nothing(N: int, reason: str) -> PositiveLaw:
@@ -176,8 +195,14 @@ def _one_step(chain: Chain, d: int, splits: Array | None = None) -> tuple[Array,
 
 def _chain(net: Network, u: Array, points: Array, saddles: Array, nodes: list[Array], reach: float) -> Chain:
     states = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1).reshape(-1, net.N)
-    chain = Chain(net, u, points, saddles, nodes, reach, states, np.empty((0, 0)))
-    return replace(chain, P=_joint([match(*_one_step(chain, d), x, DEGREE)[0] for d, x in enumerate(nodes)]))
+    chain = Chain(net, u, points, saddles, nodes, reach, states, np.empty((0, 0)), np.zeros(len(states)))
+    weights = []
+    for d, x in enumerate(nodes):
+        z, omega = _one_step(chain, d)
+        margin = 1e-9 * (x[-1] - x[0])
+        chain.outside[:] += np.where((z < x[0] - margin) | (z > x[-1] + margin), omega, 0).sum(axis=1)
+        weights.append(match(z, omega, x, DEGREE)[0])
+    return replace(chain, P=_joint(weights))
 
 
 def _joint(weights: list[Array]) -> Array:
@@ -188,14 +213,19 @@ def _joint(weights: list[Array]) -> Array:
     return P
 
 
-def _law(chain: Chain) -> PositiveLaw:
-    near = ((chain.states - chain.points[0]) ** 2).sum(axis=1).argmin()
-    order = np.concatenate([[near], np.delete(np.arange(len(chain.states)), near)])  # what is eliminated last recurs
+def _law(chain: Chain, deep: Array) -> tuple[PositiveLaw, Callable[[], float]]:
+    """The law of the chain, eliminated down to the state nearest to `deep` (N,), a likely one; what finds its gap."""
+    first = ((chain.states - deep) ** 2).sum(axis=1).argmin()
+    order = np.concatenate([[first], np.delete(np.arange(len(chain.states)), first)])
+    elimination = eliminate(chain.P[np.ix_(order, order)])
     p = np.empty(len(order))
-    p[order] = eliminate(chain.P[np.ix_(order, order)]).stationary()
+    p[order] = elimination.stationary()
     basins = _basins_on_a_line(chain, p) if chain.net.N == 1 else _basins_on_a_grid(chain, p)
     nan = np.full(chain.net.N, np.nan)
-    return PositiveLaw(chain.states, p, p @ chain.states, nan, float("nan"), basins)
+    law = PositiveLaw(chain.states, p, p @ chain.states, nan, float("nan"), basins)
+    if p[first] >= LIKELY * p.max():
+        return law, partial(elimination.slowest_rate, p[order])
+    return law, partial(slowest_rate, chain.P, p)
 
 
 def _basins_on_a_line(chain: Chain, p: Array) -> tuple[Basin, ...]:
@@ -262,7 +292,3 @@ def _change(values: list[Any]) -> Array:
     if len(values) > 2:
         change = np.maximum(change, np.abs(np.subtract(values[-2], values[-3])) / 3)
     return 2 * change
-
-
-def _gap(chain: Chain, law: PositiveLaw) -> float:
-    return slowest_rate(chain.P, law.p)
