@@ -3,6 +3,8 @@ unless said otherwise."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
 from fpanalysis.stationary import monte_carlo
 from fpanalysis.stationary import solve as solve_stationary
+from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._relax import log_radius, relaxation_time
 from fpanalysis.stationary._result import Problem
 
@@ -152,8 +155,13 @@ def test_uncoupled_neurons_have_the_gaussian_mean(activation):
     net = Network(W=np.zeros((4, 4)), b=b, gamma=0.25, activation=activation)
     result = law(net, 0.9, start=net.activation.f(b))
     moments = net.activation.moments(b, 0.9)
-    assert np.all(np.abs(result.mean - moments.M) < 4 * result.details["standard_error"])
-    assert close_covariance(result, np.diag(0.25 / 1.75 * moments.V) + 1e-300, 4)
+    # the linear chain is the network itself: only rounding is left
+    assert np.all(np.abs(result.mean - moments.M) < result.error)
+    assert np.all(result.error < 1e-12)
+    plain = law(net, 0.9, start=net.activation.f(b), control=False)
+    assert np.all(np.abs(plain.mean - moments.M) < 4 * plain.details["standard_error"])
+    for law_ in (result, plain):
+        assert close_covariance(law_, np.diag(0.25 / 1.75 * moments.V) + 1e-300, 4)
 
 
 def test_a_sweep_gives_what_each_problem_gives_alone():
@@ -186,7 +194,7 @@ def test_single_precision_stays_within_its_stated_rounding():
     net = random_network(40, activation="relu")
     single, double = (law(net, 0.05, u=[1, 1], precision=p, steps=1000) for p in ("single", "double"))
     assert np.max(np.abs(single.mean - double.mean)) < single.details["rounding"]
-    assert double.details["rounding"] < 1e-13
+    assert double.details["rounding"] < 1e-11
 
 
 def test_runs_again_in_double_where_single_is_too_coarse():
@@ -258,3 +266,59 @@ def test_events_too_rare_to_be_seen_are_in_the_error(b):
     assert known.mean[1] > 0
     assert np.all(np.abs(result.mean - known.mean) <= result.error + known.error)
     assert result.error[1] < 1e-4
+
+
+@pytest.mark.parametrize("form", ["in", "out", "current"])
+@pytest.mark.parametrize("activation", ["relu", "softplus", "tanh"])
+def test_the_linear_chain_changes_the_error_and_not_the_mean(activation, form):
+    settings = {"form": "current"} if form == "current" else {"placement": form}
+    net = random_network(12, activation=activation, **settings)
+    with_it, without = (law(net, 0.4, u=[0.3, -0.5], control=on, rng=on) for on in (True, False))
+    assert (with_it.details["control"], without.details["control"]) == ("linear chain", "none")
+    assert np.all(np.abs(with_it.mean - without.mean) < 2.2 * np.hypot(with_it.error, without.error))
+    assert np.all(np.abs(with_it.output - without.output) < 2.5 * np.hypot(with_it.output_error, without.output_error))
+    gained = with_it.details["variance_reduction"] / with_it.details["antithetic_gain"]
+    assert gained > 20
+    assert np.all(np.abs(with_it.cov - without.cov) < 0.1 * np.abs(without.cov).max())
+
+
+@pytest.mark.parametrize("form", ["in", "out", "current"])
+def test_the_mean_of_the_linear_chain_is_known(form):
+    """E f(a + y) = M by a plain loop of the linear chain, and the identity for the rates by exact moments."""
+    settings = {"form": "current"} if form == "current" else {"placement": form}
+    net = random_network(5, activation="relu", **settings).with_sigma(0.7)
+    chain = linear_chain(problem(net, 0.7, [0.3, -0.5]))
+    g = np.random.default_rng(3)
+    d, total = np.zeros((20_000, 5)), np.zeros((20_000, 5))
+    for t in range(140):
+        xi = 0.7 * g.normal(size=d.shape)
+        y = d if form == "current" else d @ net.W.T + (xi if form == "in" else 0.0)
+        pull = {"in": chain.G * y, "out": chain.G * y + xi, "current": (chain.G * d) @ net.W.T + xi}[form]
+        total += net.activation.f(chain.a + y) if t >= 40 else 0.0
+        d = d + 0.2 * (pull - d)
+    rates = total / 100
+    assert np.all(np.abs(rates.mean(0) - chain.M) < 4 * rates.std(0) / np.sqrt(20_000))
+    # a linear network: whatever a and G, the rates follow from D = X - y and X alone
+    linear = random_network(5, activation="linear")
+    other = dataclasses.replace(linear_chain(problem(linear, 0.7)), a=np.full(5, 0.3), G=np.full(5, 0.4))
+    other = dataclasses.replace(other, M=other.a)
+    h = np.linalg.solve(np.eye(5) - linear.W, linear.b)
+    X = linear.W @ h + linear.b - other.a
+    assert np.allclose(other.rates(X, X), h, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("activation", "least"), [("relu", 100), ("softplus", 1e4)])
+@pytest.mark.parametrize("sigma", [0.1, 0.5])
+def test_variance_of_the_shift_falls_as_much_as_said(activation, least, sigma):
+    """By repeated runs, N = 64: against a plain average of as many chains, and against what the result states."""
+    net = random_network(64, activation=activation, gain=0.9)
+    runs = [law(net, sigma, rng=seed, chains=16, steps=100, burn_in=100, precision="double") for seed in range(12)]
+    plain = [law(net, sigma, rng=seed, chains=16, steps=100, burn_in=100, control=False) for seed in range(12)]
+    variance = np.var([run.mean for run in runs], axis=0, ddof=1)
+    pairs = np.var([run.mean for run in plain], axis=0, ddof=1)
+    gain = np.median([run.details["antithetic_gain"] for run in plain])
+    measured = gain * pairs.sum() / variance.sum()
+    assert measured > least
+    stated = np.mean([run.details["standard_error"] ** 2 for run in runs], axis=0)
+    # 64 neurons of 11 degrees of freedom each, their errors correlated: within a factor of two
+    assert 0.5 < variance.sum() / stated.sum() < 2
