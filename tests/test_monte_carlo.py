@@ -16,6 +16,8 @@ from problems import (
     linear_covariance,
     random_network,
 )
+from scipy.optimize import brentq
+from scipy.special import ndtr
 from scipy.stats import binom
 
 from fpanalysis.fixed_points import settle
@@ -238,6 +240,7 @@ def test_hopping_between_basins_is_poorly_mixed():
     net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
     result = law(net, 0.8, start=[0.97])  # escapes about once in 20 000 steps
     assert result.status is Status.POORLY_MIXED
+    assert result.reason
     # at sigma = 0.5 no chain ever leaves: the law of one basin, well mixed
     assert law(net, 0.5, start=[0.97], steps=2000).status is Status.OK
     fast = Network(W=[[2.0]], b=[0.05], gamma=0.9, activation="tanh")
@@ -322,3 +325,55 @@ def test_variance_of_the_shift_falls_as_much_as_said(activation, least, sigma):
     stated = np.mean([run.details["standard_error"] ** 2 for run in runs], axis=0)
     # 64 neurons of 11 degrees of freedom each, their errors correlated: within a factor of two
     assert 0.5 < variance.sum() / stated.sum() < 2
+
+
+def tanh_kernel(net, cells=800):
+    """Transition matrix of one tanh neuron between cells of [-1, 1], their centres, and which lie in the upper basin.
+
+    P(h' <= c | h) = Phi((atanh((c - (1 - gamma) h) / gamma) - w h - b) / sigma); the basins meet at a fixed point."""
+    edges = np.linspace(-1, 1, cells + 1)
+    h = (edges[1:] + edges[:-1]) / 2
+    inner = np.clip((edges - (1 - net.gamma) * h[:, None]) / net.gamma, -1 + 1e-15, 1 - 1e-15)
+    K = np.diff(ndtr((np.arctanh(inner) - net.W[0, 0] * h[:, None] - net.b[0]) / net.sigma), axis=1)
+    saddle = brentq(lambda x: np.tanh(net.W[0, 0] * x + net.b[0]) - x, -0.5, 0.5)
+    return K / K.sum(axis=1, keepdims=True), h, h > saddle
+
+
+def basin_changes(net, start, burn_in, gap, ends):
+    """Expected changes of basin between the `ends` states that are `gap` steps apart, per chain."""
+    K, h, upper = tanh_kernel(net)
+    p = np.zeros(len(h))
+    p[np.abs(h - start).argmin()] = 1.0
+    leap, total = np.linalg.matrix_power(K, gap), 0.0
+    p = p @ np.linalg.matrix_power(K, burn_in) @ leap
+    for _ in range(ends - 1):
+        after_up, after_down = (p * upper) @ leap, (p * ~upper) @ leap
+        total += after_up[~upper].sum() + after_down[upper].sum()
+        p = after_up + after_down
+    return total
+
+
+def test_hops_come_at_the_exact_rate():
+    net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh", sigma=1.0)
+    runs = [law(net, 1.0, start=[0.969], rng=seed, chains=64, steps=2000, burn_in=100) for seed in range(8)]
+    counted = np.array([run.details["hops"] for run in runs], float)
+    expected = 64 * basin_changes(net, 0.969, 100, 100, 20)
+    first = sum(run.details["left"] for run in runs)  # a chain that is outside at its first end counts one more
+    assert all(run.details["chains_followed"] == 64 for run in runs)
+    slack = 4 * counted.std(ddof=1) / np.sqrt(len(runs))
+    assert expected - slack < counted.mean() < expected + slack + 64 * first / 8
+    assert all(run.basins is not None for run in runs)
+
+
+def test_basins_that_exchange_often_are_weighed():
+    net = Network(W=[[2.0]], b=[0.05], gamma=0.9, activation="tanh", sigma=1.5)
+    result = law(net, 1.5, start=[0.969], chains=512)
+    assert result.status is Status.OK
+    assert result.details["hops"] > 100
+    K, h, upper = tanh_kernel(net)
+    p = np.linalg.matrix_power(K, 1024)[0]
+    assert len(result.basins) == 2
+    for basin in result.basins:
+        here = upper if basin.fixed_point[0] > 0 else ~upper
+        assert abs(basin.weight - p[here].sum()) < 2 * basin.weight_error < 0.1
+        assert abs(basin.mean[0] - p[here] @ h[here] / p[here].sum()) < 0.1

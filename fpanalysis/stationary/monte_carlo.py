@@ -23,8 +23,9 @@ the problem is run again in float64. `unseen` is what events too rare for the ru
 Chains start at the problem's `start` and forget it for ten relaxation times. The law found is that of the
 basins reached from there within the run, so the scope is always "local": that no other basin exists is not
 something a run can show. A run whose chains disagree (split R-hat of batch means above its bound; Gelman et al.,
-Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors, as when
-some chains hop to another basin, or whose relaxation time is beyond `LONGEST` steps is "poorly mixed".
+Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors, whose
+relaxation time is beyond `LONGEST` steps, or whose chains hop to other basins too seldom to weigh these is "poorly
+mixed". Where hops are many the result has `basins`; where most chains are gone from the first it has "left basin".
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import numpy as np
 
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.stationary._hops import Hops, hops
 from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._mixing import drifts, quantile, rhat, rhat_bound, standard_error, unseen
 from fpanalysis.stationary._relax import relaxation_time, still_growing
@@ -85,7 +87,9 @@ def solve(
     state over squared standard error, smallest over neurons), rhat (largest over neurons), chains, steps,
     burn_in, relaxation_time (steps, that the run was planned for), rounding, precision, control ("linear chain" or
     "none") and, as medians over neurons of the variance of a plain average of as many chains over that with them,
-    antithetic_gain (pairs alone) and variance_reduction (pairs and control).
+    antithetic_gain (pairs alone) and variance_reduction (pairs and control); reason, where the status is not OK;
+    and where any chain was seen outside the basin of `start`, hops between basins, left (fraction of chains) and
+    chains_followed: the number of chains that these count.
 
     Raises
     ------
@@ -224,8 +228,15 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         "rounding": best.rounding,
         "control": "linear chain" if best.control else "none",
     }
+    seen = hops(problem, sample.center + sample.ends, best.mean, best.cov)
+    if seen is not None:
+        details |= {"hops": seen.hops, "left": seen.left, "chains_followed": seen.chains}
     alike = details["rhat"] <= rhat_bound(plan.batches, plan.length / job.tau)
-    mixed = not drift and alike and job.tau <= LONGEST
+    status, reason = _verdict(seen, drift, alike, job.tau)
+    if status is Status.LEFT_BASIN:
+        return _failed(problem, status, stamp, reason=reason, tentative_mean=best.mean, **details)
+    if reason:
+        details["reason"] = reason
     apart = sample.moments[3] / sample.draws if best.control else None
     missed = unseen(problem, best.cov, apart, details["chains"] * plan.steps)
     t = quantile(job.pairs, 0.975)
@@ -240,13 +251,30 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         output_error=t * standard_error(best.z)
         + gain * (best.rounding + 2.0**-53 * np.linalg.norm(best.mean))
         + np.abs(net.readout_weights) @ missed,
-        status=Status.OK if mixed else Status.POORLY_MIXED,
+        status=status,
         method=METHOD,
         scope="local",
         start=problem.start,
         provenance=Provenance(METHOD, net.hash, **stamp),
         details=sample_sizes(sample, plain, best) | details,
+        basins=None if seen is None else seen.basins,
     )
+
+
+def _verdict(seen: Hops | None, drift: bool, alike: bool, tau: float) -> tuple[Status, str]:
+    """The status of a run, and why."""
+    if seen is not None and not seen.weighed:
+        share = f"{seen.left:.1%} of the chains followed left the basin of start ({seen.hops} hops between basins)"
+        if seen.away > 0.5:
+            return Status.LEFT_BASIN, f"{share} and {seen.away:.1%} were outside it at the end"
+        return Status.POORLY_MIXED, f"{share}: too few, or too much of a drift, to weigh the basins"
+    if tau > LONGEST:
+        return Status.POORLY_MIXED, f"the relaxation time is beyond {LONGEST} steps"
+    if drift:
+        return Status.POORLY_MIXED, "the first and the second half of the run differ beyond their errors"
+    if not alike:
+        return Status.POORLY_MIXED, "the chains differ by more than their own fluctuations explain (R-hat)"
+    return Status.OK, ""
 
 
 def _failed(problem: Problem, status: Status, stamp: dict[str, Any], **details: Any) -> Stationary:
