@@ -91,5 +91,5 @@ def sample_sizes(sample: Sample, plain: Average, chosen: Average) -> dict[str, A
 def _over(variance: Array, average: Average) -> Array:
     """variance / standard_error^2 of the neurons that vary by more than rounding."""
     moving = variance > average.rounding**2
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return variance[moving] / average.standard_error[moving] ** 2 if moving.any() else np.array([np.inf])

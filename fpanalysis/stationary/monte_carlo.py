@@ -50,9 +50,9 @@ from fpanalysis.system import System
 METHOD = "monte-carlo"
 ANY_SYSTEM = True
 BATCHES = 20  #: batch means kept per chain
-BURN_IN, STEPS = 10, 80  #: relaxation times dropped, and averaged over
+BURN_IN, STEPS = 10, 20  #: relaxation times dropped, and averaged over
 LONGEST = 1024  #: relaxation time (steps) above which a run is shorter than these multiples
-FEWEST, MOST = 2000, 20_000  #: steps averaged over, whatever the relaxation time
+FEWEST, MOST = 400, 20_000  #: steps averaged over, whatever the relaxation time
 SMALL = 16  #: neurons up to which double precision costs nothing
 RETRIES = 2  #: times that a poorly mixed problem is run again, for a relaxation time four times as long
 DIGITS = 1e-4  #: rounding error, relative to the shift, below which double precision is not worth its time
@@ -75,7 +75,7 @@ def solve(
     rng : the noise depends on this seed (or the state of this Generator), the number of chains and N only:
         not on the other problems of the call nor on the number of threads.
     chains : even; default 128 at N = 64, more for smaller networks.
-    steps, burn_in : steps averaged over and dropped before, per chain; default 80 and 10 relaxation times
+    steps, burn_in : steps averaged over and dropped before, per chain; default 20 and 10 relaxation times
         within fixed bounds. With the default, problems run in groups of similar relaxation time, and what turns
         out poorly mixed is run again for one four times as long, twice at most.
     precision : "single" or "double" states; default single where its rounding is small beside the error.
