@@ -15,6 +15,7 @@ from fpanalysis.stationary._result import Array, Problem
 from fpanalysis.stationary._simulate import Sample
 
 RELIEF = 0.1  #: share of the rounding bound that remains where rounding enters to second order only
+CLOSE = 30  #: gain in variance by the linear chain from which on it is taken to describe every pair
 QUADRATURE = 2e-13  #: error of the known mean of the linear chain, relative to the largest state or one
 
 
@@ -64,8 +65,11 @@ def averages(problem: Problem, sample: Sample, linear: LinearChain | None, tau: 
 def _covariance(sample: Sample, linear: LinearChain) -> Array:
     """The sample covariance less the error of the linear chain's; the plain one if that is not positive."""
     cov = sample.cov - (sample.moments[2] / sample.draws - linear.C)
-    floor = -1e-7 * np.abs(cov).max()
-    return cov if np.linalg.eigvalsh(cov)[0] >= floor and (np.diag(cov) >= 0).all() else sample.cov
+    try:
+        np.linalg.cholesky(cov + 1e-7 * np.abs(cov).max() * np.eye(len(cov)))
+    except np.linalg.LinAlgError:
+        return sample.cov
+    return cov if (np.diag(cov) >= 0).all() else sample.cov
 
 
 def better(plain: Average, *controlled: Average) -> Average:
@@ -74,6 +78,12 @@ def better(plain: Average, *controlled: Average) -> Average:
         if np.sum(average.standard_error**2) < np.sum(plain.standard_error**2):
             return average
     return plain
+
+
+def follows(plain: Average, chosen: Average) -> bool:
+    """Whether the chains stayed so close to the linear one that none can have left the basin: one that leaves moves
+    both averages of its pair alike, and then the control gains little."""
+    return bool(np.sum(plain.standard_error**2) > CLOSE * np.sum(chosen.standard_error**2))
 
 
 def sample_sizes(sample: Sample, plain: Average, chosen: Average) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from fpanalysis.stationary._mixing import quantile, standard_error
 from fpanalysis.stationary._result import Array, Basin, Problem
 
 FIRST = 4  #: states looked at first, of each of the four kinds
+TINY = 1e-300  #: the variance of a run without noise
+POWER = 8  #: of the covariance, to find the direction of its largest eigenvalue
 STATES = 1280  #: states labelled at most, of whole pairs
 RETURNS = 10  #: hops back into the first basin without which the basins are not weighed
 DRIFT = 4.0  #: standard errors by which a weight may change from the first to the second half of the run
@@ -64,7 +66,10 @@ def _suspects(ends: Array, mean: Array, cov: Array) -> Array:
     last, states = ends[0, :, -1], ends.reshape(-1, len(mean))
     spread = np.sqrt(np.maximum(np.diag(cov), 0.0))
     size = np.abs((states - mean) / np.where(spread > 0, spread, np.inf)).max(axis=1)
-    along = (states - mean) @ np.linalg.eigh(cov)[1][:, -1]
+    widest = np.linalg.matrix_power(
+        cov / max(np.trace(cov), TINY), POWER
+    )  # its columns point along the leading eigenvector
+    along = (states - mean) @ widest[:, np.argmax(np.diag(widest))]
     order = np.argsort(along)
     chosen = np.concatenate([np.argsort(size)[-FIRST:], order[:FIRST], order[-FIRST:]])
     return np.concatenate([states[chosen], last[:: max(1, len(last) // FIRST)]])

@@ -202,7 +202,7 @@ def _too_coarse(result: Stationary) -> bool:
 
 def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
     """The result of one problem from its blocks."""
-    from fpanalysis.stationary._average import averages, better, sample_sizes
+    from fpanalysis.stationary._average import averages, better, follows, sample_sizes
     from fpanalysis.stationary._simulate import merge
 
     problem, net, plan = job.problem, job.problem.net, job.plan
@@ -228,7 +228,7 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         "rounding": best.rounding,
         "control": "linear chain" if best.control else "none",
     }
-    seen = hops(problem, sample.center + sample.ends, best.mean, best.cov)
+    seen = None if follows(plain, best) else hops(problem, sample.center + sample.ends, best.mean, best.cov)
     if seen is not None:
         details |= {"hops": seen.hops, "left": seen.left, "chains_followed": seen.chains}
     alike = details["rhat"] <= rhat_bound(plan.batches, plan.length / job.tau)
