@@ -27,6 +27,7 @@ WITH_TORCH = (
     "fpanalysis.stationary._simulate",
     "fpanalysis.stationary._stacks",
     "fpanalysis.stationary._average",
+    "fpanalysis.stationary._settings",
 )
 
 

@@ -253,7 +253,20 @@ def test_relaxation_time_of_known_matrices():
     assert log_radius(np.array([[0.0, 1.0], [0.0, 0.0]])) == -np.inf
 
 
-@pytest.mark.parametrize("settings", [{"chains": 7}, {"steps": 3}, {"burn_in": -1}, {"precision": "half"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"chains": 7},
+        {"steps": 3},
+        {"burn_in": -1},
+        {"precision": "half"},
+        {"control": 1},
+        {"standard_error": 0.0},
+        {"relative_error": "small"},
+        {"max_chains": 4},
+        {"device": "tpu"},
+    ],
+)
 def test_refuses_settings_out_of_range(settings):
     (name,) = settings
     with pytest.raises(InputError, match=name):
@@ -377,3 +390,26 @@ def test_basins_that_exchange_often_are_weighed():
         here = upper if basin.fixed_point[0] > 0 else ~upper
         assert abs(basin.weight - p[here].sum()) < 2 * basin.weight_error < 0.1
         assert abs(basin.mean[0] - p[here] @ h[here] / p[here].sum()) < 0.1
+
+
+def test_runs_until_the_standard_error_asked_for():
+    net = random_network(20, activation="relu")
+    first = law(net, 0.5, steps=200)
+    wanted = 0.4 * first.details["standard_error"].max()
+    result = law(net, 0.5, steps=200, standard_error=wanted)
+    assert result.status is Status.OK
+    assert result.details["standard_error"].max() <= wanted
+    assert 5 * first.details["chains"] < result.details["chains"] < 20 * first.details["chains"]
+    assert np.all(np.abs(result.mean - first.mean) < 2 * (result.error + first.error))
+    relative = law(net, 0.5, steps=200, relative_error=wanted / np.abs(first.mean - first.start).max())
+    assert relative.details["chains"] == pytest.approx(result.details["chains"], rel=0.3)
+    capped = law(net, 0.5, steps=200, standard_error=wanted / 100, max_chains=1000)
+    assert capped.status is Status.POORLY_MIXED
+    assert "above what was asked for" in capped.reason
+    assert np.array_equal(capped.details["tentative_mean"], capped.mean)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_input_error():
+    with pytest.raises(InputError, match="torch finds no GPU here: use device='cpu'"):
+        law(ONE_NEURON[0].net, 0.1, device="cuda")

@@ -48,10 +48,11 @@ class Job:
             setattr(self, name, value)
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Index and number of pairs of the blocks that are still to run."""
+        """Index and number of pairs of the blocks that are still to run, the last one cut to the pairs wanted."""
         size = max(64, BLOCK // self.problem.net.N)
-        count = -(-self.pairs // size)
-        return [(k, min(size, self.pairs - k * size)) for k in range(len(self.parts), count)]
+        missing = self.pairs - sum(part.h.shape[1] for part in self.parts)
+        first = len(self.parts)
+        return [(first + k, min(size, missing - k * size)) for k in range(-(-missing // size))]
 
 
 @dataclass(frozen=True)

@@ -44,16 +44,17 @@ from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._mixing import drifts, quantile, rhat, rhat_bound, standard_error, unseen
 from fpanalysis.stationary._relax import relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed
+from fpanalysis.stationary._settings import BATCHES, check_settings
 from fpanalysis.stationary._stacks import Job, run
 from fpanalysis.system import System
 
 METHOD = "monte-carlo"
 ANY_SYSTEM = True
-BATCHES = 20  #: batch means kept per chain
 BURN_IN, STEPS = 10, 20  #: relaxation times dropped, and averaged over
 LONGEST = 1024  #: relaxation time (steps) above which a run is shorter than these multiples
 FEWEST, MOST = 400, 20_000  #: steps averaged over, whatever the relaxation time
 SMALL = 16  #: neurons up to which double precision costs nothing
+ROUNDS = 4  #: times that chains are added, for a standard error that was asked for
 RETRIES = 2  #: times that a poorly mixed problem is run again, for a relaxation time four times as long
 DIGITS = 1e-4  #: rounding error, relative to the shift, below which double precision is not worth its time
 
@@ -67,6 +68,10 @@ def solve(
     burn_in: int | None = None,
     precision: str | None = None,
     control: bool = True,
+    standard_error: float | None = None,
+    relative_error: float | None = None,
+    max_chains: int = 1 << 16,
+    device: str = "cpu",
 ) -> list[Stationary]:
     """Stationary laws by simulation, `problems` of one network stepped together, one stack per thread.
 
@@ -80,6 +85,10 @@ def solve(
         out poorly mixed is run again for one four times as long, twice at most.
     precision : "single" or "double" states; default single where its rounding is small beside the error.
     control : whether to run the linear chain beside the network.
+    standard_error, relative_error : run more chains until the largest standard error over neurons is at most this;
+        relative_error is in units of the largest shift, max|mean - start|. A result that `max_chains` chains do not
+        bring there is "poorly mixed", with its mean in `details["tentative_mean"]` as well.
+    device : "cpu", or "cuda" for a GPU, which has random numbers of its own.
 
     Returns
     -------
@@ -96,7 +105,19 @@ def solve(
     InputError
         If a setting is out of range.
     """
-    settings = _check(chains=chains, steps=steps, burn_in=burn_in, precision=precision, control=control)
+    settings = check_settings(
+        chains=chains,
+        steps=steps,
+        burn_in=burn_in,
+        precision=precision,
+        control=control,
+        standard_error=standard_error,
+        relative_error=relative_error,
+        max_chains=max_chains,
+        device=device,
+    )
+    if device != "cpu" and not all(isinstance(problem.net, Network) for problem in problems):
+        raise InputError(f"device must be 'cpu' for a system that is not a Network; found {device!r}")
     if precision == "single" and not all(isinstance(problem.net, Network) for problem in problems):
         raise InputError("precision must be 'double' for a system that is not a Network; found 'single'")
     seed = int(np.random.default_rng(rng).integers(2**63))
@@ -117,26 +138,9 @@ def solve(
                 tau = 4 * jobs[k].tau
                 jobs[k].restart(tau=tau, plan=_plan(problems[k].net, tau, settings))
             _again(jobs, results, slow, seed, stamp)
+    if standard_error is not None or relative_error is not None:
+        _refine(jobs, results, seed, stamp)
     return results
-
-
-def _check(**settings: Any) -> dict[str, Any]:
-    for name in ("chains", "steps", "burn_in"):
-        value = settings[name]
-        if value is not None and not (isinstance(value, int | np.integer) and not isinstance(value, bool)):
-            raise InputError(f"{name} must be a whole number; found {value!r}")
-    chains, precision = settings["chains"], settings["precision"]
-    if chains is not None and (chains < 8 or chains % 2):
-        raise InputError(f"chains must be an even number >= 8, for antithetic pairs; found {chains}")
-    if settings["steps"] is not None and settings["steps"] < BATCHES:
-        raise InputError(f"steps must be at least {BATCHES}; found {settings['steps']}")
-    if settings["burn_in"] is not None and settings["burn_in"] < 0:
-        raise InputError(f"burn_in must be >= 0; found {settings['burn_in']}")
-    if precision not in (None, "single", "double"):
-        raise InputError(f"precision must be 'single' or 'double'; found {precision!r}")
-    if not isinstance(settings["control"], bool):
-        raise InputError(f"control must be True or False; found {settings['control']!r}")
-    return settings
 
 
 def _relaxation_times(problems: Sequence[Problem]) -> list[float]:
@@ -184,13 +188,44 @@ def _plan(net: System, tau: float, settings: dict[str, Any]) -> Any:
 
 
 def _finish(jobs: Sequence[Job], seed: int, stamp: dict[str, Any]) -> list[Stationary]:
-    run(jobs, seed)
+    run(jobs, seed, stamp["settings"]["device"])
     return [_result(job, stamp) for job in jobs]
 
 
 def _again(jobs: Sequence[Job], results: list[Stationary], chosen: list[int], seed: int, stamp: dict[str, Any]) -> None:
     for k, result in zip(chosen, _finish([jobs[k] for k in chosen], seed, stamp), strict=True):
         results[k] = result
+
+
+def _refine(jobs: Sequence[Job], results: list[Stationary], seed: int, stamp: dict[str, Any]) -> None:
+    """Add pairs to the jobs whose standard error is too large, by its square root law and a tenth more."""
+    settings = stamp["settings"]
+    for _ in range(ROUNDS):
+        short = []
+        for k, (job, result) in enumerate(zip(jobs, results, strict=True)):
+            excess = _excess(result, settings)
+            if excess > 1 and 2 * job.pairs < settings["max_chains"]:
+                job.pairs = int(min(np.ceil(1.1 * job.pairs * excess**2), settings["max_chains"] // 2))
+                short.append(k)
+        _again(jobs, results, short, seed, stamp)
+    for k, result in enumerate(results):
+        if result.status is Status.OK and _excess(result, settings) > 1:
+            reached = float(np.max(result.details["standard_error"]))
+            reason = (
+                f"the standard error is {reached:.2g} after {settings['max_chains']} chains, above what was asked for"
+            )
+            details = {**result.details, "reason": reason, "tentative_mean": result.mean}
+            results[k] = dataclasses.replace(result, status=Status.POORLY_MIXED, details=details)
+
+
+def _excess(result: Stationary, settings: dict[str, Any]) -> float:
+    """The standard error in units of what was asked for; 0 without one."""
+    if "standard_error" not in result.details:
+        return 0.0
+    reached = float(np.max(result.details["standard_error"]))
+    shift = float(np.max(np.abs(result.mean - result.start)))
+    wanted = [settings["standard_error"] or np.inf, (settings["relative_error"] or np.inf) * shift]
+    return reached / min(wanted) if reached else 0.0
 
 
 def _too_coarse(result: Stationary) -> bool:
