@@ -67,7 +67,7 @@ def _suspects(ends: Array, mean: Array, cov: Array) -> Array:
     spread = np.sqrt(np.maximum(np.diag(cov), 0.0))
     size = np.abs((states - mean) / np.where(spread > 0, spread, np.inf)).max(axis=1)
     widest = np.linalg.matrix_power(
-        cov / max(np.trace(cov), TINY), POWER
+        cov / max(np.abs(cov).max(), TINY), POWER
     )  # its columns point along the leading eigenvector
     along = (states - mean) @ widest[:, np.argmax(np.diag(widest))]
     order = np.argsort(along)

@@ -250,6 +250,8 @@ class Record:
         self.sums = {"h": like(2, *shape, dtype=chains.dtype)}
         if chains.current:
             self.sums["rates"] = like(2, *shape, dtype=chains.dtype)
+        squares = (1, len(self.live), N, N)
+        self.sums |= {name: like(*squares, dtype=chains.dtype) for name in ("hh", "dd")[: 2 if linear else 1]}
         self.residual: dict[str, torch.Tensor] = {}
         if linear:
             self.residual = {name: like(P, B, plan.batches, N, dtype=double) for name in "DX"}
@@ -271,9 +273,9 @@ class Record:
         if t % self.plan.cov_thin == 0:
             d = (h[:2] - self.about).transpose(0, 1).flatten(1, 2)
             self.first[self.live] += d.sum(1, dtype=torch.float64)
-            self.second[0, self.live] += d.transpose(1, 2) @ d
+            self.sums["hh"][0].baddbmm_(d.transpose(1, 2), d)
             if x is not None and self.chains.a is not None:
-                self.second[1, self.live] += 2 * h[2].transpose(1, 2) @ h[2]
+                self.sums["dd"][0].baddbmm_(h[2].transpose(1, 2), h[2], alpha=2)
                 a, y = self.chains.a, x[2]
                 apart = (x[0] - a - y).square_().add_((x[1] - a + y).square_())
                 self.apart[self.live] += apart.sum(1, dtype=torch.float64)
@@ -300,6 +302,9 @@ class Record:
         if self.rates is not None:
             total = self.sums["rates"].mean(0, dtype=torch.float64)
             self.rates[self.live] += total / (count * self.plan.batches)
+        for k, name in enumerate(("hh", "dd")):
+            if name in self.sums:
+                self.second[k, self.live] += self.sums[name][0]
         self._flush()
         for name, kept in self.residual.items():
             kept[self.live, :, batch] = self.sums[2 * name][0] / (2 * self.plan.length)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BLOCK = 16_384  #: numbers in a block of pairs, at least 64 pairs
+BLOCK = 65_536  #: numbers in a block of pairs, at least 64 pairs
 STACK = 1 << 17  #: state numbers stepped at once by one thread, at most, if a single job is not larger
 LARGE = 2e7  #: multiplications per step that are worth torch's own threads
 
