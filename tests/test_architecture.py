@@ -21,7 +21,14 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "scipy", "matplotlib", "xarray", "sympy", "pandas")
 ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures", "fpanalysis.__main__")
 SOLVERS = ("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint")
-WITH_TORCH = ("fpanalysis.checkpoint", "fpanalysis.stationary.monte_carlo", "fpanalysis.stationary._simulate")
+WITH_TORCH = (
+    "fpanalysis.checkpoint",
+    "fpanalysis.stationary.monte_carlo",
+    "fpanalysis.stationary._simulate",
+    "fpanalysis.stationary._stacks",
+    "fpanalysis.stationary._average",
+    "fpanalysis.stationary._settings",
+)
 
 
 class Import(NamedTuple):

@@ -1,0 +1,96 @@
+"""Chains of a Monte Carlo run that leave the basin they started in: noticed, counted, and weighed where they are many.
+
+At the end of every batch a chain is in the basin that the noise-free dynamics would take it to; a hop is a change of
+basin between two ends. Looking costs a relaxation per state, so a few are looked at first: the furthest from the mean
+in standard deviations, those at both ends of the direction in which the states vary most (along which basins would lie
+apart), and some at the end of the run. Only where one of them has left are the chains followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.fixed_points import settle
+from fpanalysis.stationary._basins import NEAR, attractors, basin_of, split
+from fpanalysis.stationary._mixing import quantile, standard_error
+from fpanalysis.stationary._result import Array, Basin, Problem
+
+FIRST = 4  #: states looked at first, of each of the four kinds
+TINY = 1e-300  #: the variance of a run without noise
+POWER = 8  #: of the covariance, to find the direction of its largest eigenvalue
+STATES = 1280  #: states labelled at most, of whole pairs
+RETURNS = 10  #: hops back into the first basin without which the basins are not weighed
+DRIFT = 4.0  #: standard errors by which a weight may change from the first to the second half of the run
+
+
+@dataclass(frozen=True)
+class Hops:
+    """What was seen of the chains that were followed.
+
+    `hops` between basins, `chains` followed, `left`: the fraction of them that were ever seen outside the basin of
+    `start`, `away`: that were outside at the end, `basins` with their weights; `weighed`: whether the exchange between
+    the basins was seen often enough for these.
+    """
+
+    chains: int
+    hops: int
+    left: float
+    away: float
+    weighed: bool
+    basins: tuple[Basin, ...]
+
+
+def hops(problem: Problem, ends: Array, mean: Array, cov: Array) -> Hops | None:
+    """From the states at the ends of batches, (2, B, batches, N); None where no chain was seen to leave."""
+    if not problem.stable:
+        return None
+    net, u = problem.net, problem.u
+    home = settle(net, problem.start[None], u)[0]
+    if (basin_of(net, u, _suspects(ends, mean, cov), home) == 0).all():
+        return None
+    others = attractors(net, u)
+    apart = np.abs(others - home).max(axis=1, initial=0.0) > 2 * NEAR * (1 + np.abs(home).max())
+    points = np.vstack([home, others[apart]])
+    followed = ends[:, : max(4, STATES // (2 * ends.shape[2]))]
+    flat = followed.reshape(-1, net.N)
+    labels = basin_of(net, u, flat, points)
+    basins = split(labels, flat, np.full(len(flat), 1 / len(flat)), points)
+    return _count(labels.reshape(followed.shape[:3]), basins)
+
+
+def _suspects(ends: Array, mean: Array, cov: Array) -> Array:
+    """The states that would show that a chain has left, if one has."""
+    last, states = ends[0, :, -1], ends.reshape(-1, len(mean))
+    spread = np.sqrt(np.maximum(np.diag(cov), 0.0))
+    size = np.abs((states - mean) / np.where(spread > 0, spread, np.inf)).max(axis=1)
+    widest = np.linalg.matrix_power(
+        cov / max(np.abs(cov).max(), TINY), POWER
+    )  # its columns point along the leading eigenvector
+    along = (states - mean) @ widest[:, np.argmax(np.diag(widest))]
+    order = np.argsort(along)
+    chosen = np.concatenate([np.argsort(size)[-FIRST:], order[:FIRST], order[-FIRST:]])
+    return np.concatenate([states[chosen], last[:: max(1, len(last) // FIRST)]])
+
+
+def _count(labels: NDArray[np.intp], basins: tuple[Basin, ...]) -> Hops:
+    """From labels (2, B, batches), 0 the basin of `start`."""
+    path = np.concatenate([np.zeros((*labels.shape[:2], 1), labels.dtype), labels], axis=2)
+    changed = path[..., 1:] != path[..., :-1]
+    returns = int(np.sum(changed & (labels == 0)))
+    here = np.array([(labels == k).mean(axis=0) for k in range(len(basins))])  # (K, B, batches)
+    error = quantile(here.shape[1], 0.975) * standard_error(here.mean(axis=2).T)
+    half = here.shape[2] // 2
+    change = (here[..., half:].mean(axis=2) - here[..., :half].mean(axis=2)).T
+    steady = np.all(np.abs(change.mean(axis=0)) <= DRIFT * standard_error(change))
+    outside = labels != 0
+    return Hops(
+        chains=labels.shape[0] * labels.shape[1],
+        hops=int(changed.sum()),
+        left=float(outside.any(axis=2).mean()),
+        away=float(outside[..., -1].mean()),
+        weighed=bool(returns >= RETURNS and steady and error[0] <= 0.5 * min(basins[0].weight, 1 - basins[0].weight)),
+        basins=tuple(replace(basin, weight_error=float(e)) for basin, e in zip(basins, error, strict=True)),
+    )
