@@ -44,21 +44,35 @@ def first_box(step: Step, start: Array) -> Array:
     """A box (2, N) about where the law should be."""
     box = _one(step) if step.N == 1 else _sampled(step, start)
     limits = step.limits()
+    held = core(step)
+    box = np.stack([np.minimum(box[0], held[0]), np.maximum(box[1], held[1])])
     width = np.maximum(box[1] - box[0], 1e-12 * (1 + np.abs(box).max(axis=0)))
     box = np.stack([box[0] - 1e-3 * width, box[1] + 1e-3 * width])
+    box = snap(box, limits)
     if step.inside and step.flat:
-        box[1] = np.maximum(box[1], np.minimum(_closed(step), (20 if step.N == 1 else 1.3) * box[1]))
-    return snap(box, limits)
+        wide = np.minimum(_closed(step), (20 if step.N == 1 else 1.3) * box[1])
+        box[1] = np.where(box[0] == limits[0], np.maximum(box[1], wide), box[1])
+    return box
 
 
-def core(step: Step, box: Array) -> Array:
-    """The hull (2, N) of where the noise-free step comes to rest from a lattice on `box`, one step's noise added."""
-    side = {1: 33, 2: 7, 3: 5}[step.N]
-    axes = [np.linspace(low, high, side) for low, high in box.T]
-    h = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, step.N)
-    for _ in range(int(np.clip(6 / step.gamma.min(), 20, 300))):
-        h = step.drift(h)
-    ends = np.concatenate([h, _next(step, h, -6.0), _next(step, h, 6.0)])
+def core(step: Step) -> Array:
+    """The hull (2, N) of where the noise-free step comes to rest from a wide lattice, one step's noise added; empty
+    (inf, -inf) where nothing rests."""
+    far = 2 * scale(step)
+    if step.N == 1:
+        h = np.linspace(-far, far, 802)
+        pull = step.drift(h[:, None])[:, 0] - h
+        ends = h[:-1][(pull[:-1] > 0) & (pull[1:] <= 0)][:, None]
+    else:
+        axis = np.linspace(-far, far, 7 if step.N == 2 else 5)
+        h = np.stack(np.meshgrid(*[axis] * step.N, indexing="ij"), axis=-1).reshape(-1, step.N)
+        for _ in range(int(np.clip(12 / step.gamma.min(), 30, 400))):
+            h = step.drift(h)
+        moving = np.abs(step.drift(h) - h).max(axis=1)
+        ends = h[moving <= 1e-4 * step.gamma.min() * far]
+    if not len(ends):
+        return np.stack([np.full(step.N, np.inf), np.full(step.N, -np.inf)])
+    ends = np.concatenate([ends, _next(step, ends, -6.0), _next(step, ends, 6.0)])
     return np.stack([ends.min(axis=0), ends.max(axis=0)])
 
 
@@ -179,5 +193,10 @@ def moved(step: Step, box: Array, found: Collocation, limits: Array, core: Array
     reach = np.array([_next(step, found.mean, -8.0), _next(step, found.mean, 8.0)])
     low = np.maximum(box[0], np.minimum(np.minimum(found.mean - spread, reach.min(axis=0)), core[0]))
     high = np.minimum(box[1], np.maximum(np.maximum(found.mean + spread, reach.max(axis=0)), core[1]))
-    inside = (high - low < 0.6 * width) & (high > low) & ~heavy.any(axis=0) & (not (step.inside and step.flat))
+    inside = (
+        (high - low < 0.6 * width)
+        & (high > low)
+        & ~heavy.any(axis=0)
+        & ~((box[0] == limits[0]) & (step.inside and step.flat))
+    )
     return snap(np.where(inside, np.stack([low, high]), new), limits)

@@ -25,7 +25,7 @@ from fpanalysis.stationary._collocation import Collocation, collocate
 from fpanalysis.stationary._result import Array, Basin, Density, Problem
 from fpanalysis.stationary._transition import REACH, Step
 
-POINTS = {1: 300, 2: 96, 3: 32}  #: grid points per axis
+POINTS = {1: 300, 2: 128, 3: 48}  #: grid points per axis
 SPAN = 1e-9  #: smallest over largest point of the geometric grid
 
 

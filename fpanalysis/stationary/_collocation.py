@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpanalysis.stationary._result import Array
 from fpanalysis.stationary._transition import Axis, Step, expectations, grid
@@ -46,7 +47,10 @@ class Collocation:
     @cached_property
     def cov(self) -> Array:
         d = self.h - self.mean
-        return (self.p[:, None] * d).T @ d
+        cov: Array = (self.p[:, None] * d).T @ d
+        rows = np.arange(len(cov))
+        cov[rows, rows] = np.maximum(cov[rows, rows], 0.0)  # of a point mass only rounding is left
+        return cov
 
 
 def collocate(step: Step, axes: tuple[Axis, ...], guess: Collocation | None = None) -> Collocation:
@@ -79,14 +83,26 @@ def _direct(axes: tuple[Axis, ...], E: tuple[Array, ...]) -> Array:
 def spectrum(step: Step, axes: tuple[Axis, ...]) -> tuple[float, float]:
     """The gap 1 - |lambda_2| of K, and |1 - lambda| of the eigenvalue nearest to 1 among the others.
 
-    All eigenvalues of K collocated on `axes`, with the polynomials held constant outside the box: states beyond its
-    edge would otherwise add eigenvalues of their own.
+    From the leading eigenvalues of K on `axes`, with the polynomials held constant outside the box: states beyond
+    its edge would otherwise add eigenvalues of their own.
     """
     axes = tuple(replace(axis, held=True) for axis in axes)
     E = expectations(step, grid(axes), axes)
-    values = np.linalg.eigvals(_rowwise(tuple(e @ axis.inverse for e, axis in zip(E, axes, strict=True))))
+    values = _leading(_rowwise(tuple(e @ axis.inverse for e, axis in zip(E, axes, strict=True))))
     rest = np.delete(values, np.abs(values - 1).argmin())
     return float(1 - np.abs(rest).max()), float(np.abs(1 - rest).min())
+
+
+def _leading(K: Array) -> NDArray[np.complex128]:
+    """The eigenvalues of largest modulus; of a large matrix six (most are tiny, and finding all is very slow)."""
+    if len(K) <= 100:
+        return np.asarray(np.linalg.eigvals(K), np.complex128)
+    from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+    try:
+        return np.asarray(eigs(K, k=6, v0=np.ones(len(K)) / len(K), return_eigenvectors=False, tol=1e-10))
+    except ArpackNoConvergence:
+        return np.asarray(np.linalg.eigvals(K), np.complex128)
 
 
 def _iterative(axes: tuple[Axis, ...], E: tuple[Array, ...], guess: Collocation | None) -> Array:

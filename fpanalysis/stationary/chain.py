@@ -106,7 +106,7 @@ def _search(step: Step, problem: Problem, tolerance: float) -> Search:
     """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters."""
     limits, ladder, level = step.limits(), LADDER[step.N], 0
     box = first_box(step, problem.start)
-    held = core(step, box)
+    held = core(step)
     found = collocate(step, _axes(step, box, ladder[0]))
     search = Search(found, np.full(step.N, np.inf), np.inf, [(ladder[0], float(found.mean[0]))])
     for _ in range(ATTEMPTS):
