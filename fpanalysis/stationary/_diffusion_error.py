@@ -1,0 +1,45 @@
+"""How far the diffusion approximation is from the exact chain, estimated to leading order in gamma.
+
+With K = Gamma (I - F'), F' = diag(G) W (rate form) or W diag(G) (current form), both at the law's own mean and
+covariance C, the diffusion has K C + C K^T = Q and the chain K C + C K^T - K C K^T = Q for the same noise Q, so that
+the chain's covariance is larger by
+
+    D = J D J^T + K C K^T,     J = I - K,
+
+and its mean is moved through the curvature of M by D, and through M''' by the third cumulant of the step's noise,
+which the diffusion has not:
+
+    |delta m| <= |(I - F')^-1| (1/2 |M''| diag(W D W^T) + 1/6 |M'''| |W|^3 gamma^3 |kappa_3| / (1 - J_ii^3))
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fpanalysis.stationary._diffusion import Diffusion
+from fpanalysis.stationary._lyapunov import Unstable, stationary_covariance
+from fpanalysis.stationary._result import Array, input_variance
+
+
+def approximation_error(diffusion: Diffusion, mean: Array, C: Array) -> tuple[Array, Array]:
+    """Estimated |chain - diffusion| of the mean (N,) and what the chain's covariance has more (N, N); infinite
+    where the chain, linearised about the law, is unstable."""
+    problem, net = diffusion.problem, diffusion.problem.network
+    a, s = net.preactivation(mean, problem.u), np.sqrt(np.maximum(input_variance(problem, C), 1e-300))
+    c = net.activation.hermite(a, s, 3)
+    G, curvature, third = c[:, 1] / s, np.sqrt(2) * c[:, 2] / s**2, np.sqrt(6) * c[:, 3] / s**3
+    F = G[:, None] * net.W if net.form == "rate" else net.W * G
+    K = diffusion.gamma[:, None] * (np.eye(net.N) - F)
+    J = np.eye(net.N) - K
+    try:
+        D = stationary_covariance(J, K @ C @ K.T)
+    except Unstable:
+        return np.full(net.N, np.inf), np.full(C.shape, np.inf)
+    skew = np.zeros(net.N)
+    if diffusion.noise_in:
+        n = net.activation.hermite(a, diffusion.sigma, 2)
+        kappa = 3 * np.sqrt(2) * n[:, 1] ** 2 * n[:, 2] + 2 * np.sqrt(2) * n[:, 2] ** 3
+        skew = diffusion.gamma**3 * np.abs(kappa) / np.maximum(1 - np.diag(J) ** 3, 1e-12)
+    W = net.W if net.form == "rate" else np.eye(net.N)
+    gap = np.abs(curvature * np.einsum("ij,ij->i", W @ D, W)) / 2 + np.abs(third) * (np.abs(W) ** 3 @ skew) / 6
+    return np.abs(np.linalg.inv(np.eye(net.N) - F)) @ (gap if net.form == "rate" else np.abs(net.W) @ gap), D
