@@ -14,13 +14,38 @@ everywhere, so the diffusion crosses h_i = 0, where the chain does not.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fpanalysis.stationary._result import Array, Problem
 
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
+
 FLOOR = 1e-280  #: least V: below it the noise is lost in underflow
+TABLE = 2001  #: points of a table of M and V
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Cubic splines of M and log V against x, one per neuron."""
+
+    splines: tuple[tuple[CubicSpline, CubicSpline], ...]
+
+    @classmethod
+    def through(cls, x: Array, M: Array, log_V: Array) -> Table:
+        from scipy.interpolate import CubicSpline
+
+        return cls(tuple((CubicSpline(t, a), CubicSpline(t, b)) for t, a, b in zip(x.T, M.T, log_V.T, strict=True)))
+
+    def M(self, x: Array) -> Array:
+        return np.stack([spline(x[..., i]) for i, (spline, _) in enumerate(self.splines)], axis=-1)
+
+    def log_V(self, x: Array) -> Array:
+        return np.stack([spline(x[..., i]) for i, (_, spline) in enumerate(self.splines)], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +56,7 @@ class Diffusion:
     gamma: Array
     sigma: Array
     drive: Array
+    table: Table | None = None
 
     @classmethod
     def of(cls, problem: Problem) -> Diffusion:
@@ -53,12 +79,25 @@ class Diffusion:
         the current form gamma_i (W_ij df_j - delta_ij)."""
         net, g = self.problem.network, self.gamma
         x = h if net.form == "current" else h @ net.W.T + self.drive
+        if self.noise_in and self.table is not None:
+            return g * (self.table.M(x) - h), g**2 * np.exp(self.table.log_V(x)), np.full(np.shape(x), np.nan)
         if self.noise_in:
             moments = net.activation.moments(x, self.sigma)
             return g * (moments.M - h), g**2 * np.maximum(moments.V, FLOOR), moments.G
         f = net.activation.f(x)
         A = g * ((f @ net.W.T + self.drive if net.form == "current" else f) - h)
         return A, np.broadcast_to((g * self.sigma) ** 2, A.shape), net.activation.df(x)
+
+    def tabulated(self, box: Array) -> Diffusion:
+        """With M and V from a table for h within `box` (N, 2), for grids of many states: errors below 1e-9 or so."""
+        if not self.noise_in:
+            return self
+        W, middle, radius = self.problem.network.W, box.mean(axis=1), np.diff(box, axis=1)[:, 0] / 2
+        reach = np.abs(W) @ radius + 1e-6
+        x = W @ middle + self.drive + np.linspace(-1, 1, TABLE)[:, None] * reach
+        moments = self.problem.network.activation.moments(x, self.sigma)
+        table = Table.through(x, moments.M, np.log(np.maximum(moments.V, FLOOR)))
+        return dataclasses.replace(self, table=table)
 
     def along(self, h: Array) -> tuple[Array, Array, Array]:
         """A, B and dA/dh of a single neuron at h (S,)."""

@@ -249,7 +249,8 @@ def panel_rules() -> tuple[Array, Array, Array, Array]:
     x = 2 * t - 1
     V = np.polynomial.legendre.legvander(x, NODES)
     to_coefficients = np.linalg.inv(V[:, :-1])
-    integrals = np.empty((NODES, NODES))
+    integrals: Array = np.empty((NODES, NODES))
     integrals[:, 0] = x + 1
     integrals[:, 1:] = (V[:, 2:] - V[:, :-2]) / (2 * np.arange(1, NODES) + 1)
-    return t, w, integrals @ to_coefficients / 2, to_coefficients[-2:]
+    cumulative: Array = np.asarray(integrals @ to_coefficients / 2, float)
+    return t, w, cumulative, np.asarray(to_coefficients[-2:], float)

@@ -1,29 +1,47 @@
-"""Fokker-Planck: the stationary law of the step's diffusion approximation (see `_diffusion`), one neuron.
+"""Fokker-Planck: the stationary law of the step's diffusion approximation (see `_diffusion`), one to three neurons.
 
-    0 = - d/dh (A p) + 1/2 d^2/dh^2 (B p),     p ~ 1/B exp(integral of 2 A / B)
+    0 = - sum_i d/dh_i (A_i p) + 1/2 sum_i d^2/dh_i^2 (B_i p)
 
-by quadrature in log space (`_zero_flux`), to rounding for barriers of any height. The approximation itself is not
-exact at finite gamma: `error` covers the truth, the exact chain, by an estimate of what it misses
-(`_diffusion_error`).
+One neuron: the zero-flux law p ~ 1/B exp(integral of 2 A / B) by quadrature in log space (`_zero_flux`), to rounding
+for barriers of any height. Two and three: `_few_neurons`. The approximation itself is not exact at finite gamma:
+`error` covers the truth, the exact chain, by an estimate of what the diffusion misses (`_diffusion_error`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fpanalysis.results import Provenance, Status
+from fpanalysis.stationary import _few_neurons, _one_neuron
 from fpanalysis.stationary._diffusion import Diffusion
 from fpanalysis.stationary._diffusion_error import approximation_error
-from fpanalysis.stationary._one_neuron import basins, density, gap, solve_one
-from fpanalysis.stationary._result import Array, Problem, Stationary, failed
-from fpanalysis.stationary._zero_flux import Law, NoLaw, Unresolved
+from fpanalysis.stationary._finite_volume import NoBox
+from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed
+from fpanalysis.stationary._zero_flux import NoLaw, Unresolved
 
 METHOD = "fokker-planck"
-LARGEST = 1  #: neurons
+LARGEST = 3  #: neurons
 SAFETY = 2.0  #: stated over estimated error of the approximation
+RESOLVED = 1e-9  #: spectral gap below which a null vector in two or three dimensions is not trusted
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A law of the diffusion; `numerical` (N,) bounds the error of its mean as a solution of the equation."""
+
+    mean: Array
+    cov: Array
+    numerical: Array
+    rates: Array  #: E f(h)
+    density: Density
+    marginals: dict[str, Density]
+    gap: float
+    basins: tuple[Basin, ...] | None
+    details: dict[str, Any]
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
@@ -35,33 +53,60 @@ def _solve(problem: Problem) -> Stationary:
     N = problem.net.N
     if N > LARGEST:
         reason = (
-            f"{METHOD} solves for at most {LARGEST} neuron(s), this network has {N}: use 'closure' or 'monte-carlo'"
+            f"{METHOD} solves for at most {LARGEST} neurons, this network has {N}: use 'closure', 'reduced' or "
+            "'monte-carlo'"
         )
         return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=reason)
+    silent = np.flatnonzero(np.broadcast_to(problem.sigma, (N,)) == 0)
+    if len(silent):
+        reason = f"neuron {silent[0]} has no noise of its own, so the diffusion is degenerate: use 'monte-carlo'"
+        return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=reason)
     try:
-        law, stable = solve_one(problem)
-    except NoLaw as error:
-        reason = f"no stationary law: {error} at infinity, so trajectories escape sooner or later"
+        solution = _of_one(problem) if N == 1 else _of_few(problem)
+    except (NoLaw, NoBox) as error:
+        reason = f"no stationary law was found: {error}"
         return failed(problem, METHOD, Status.DIVERGED, reason=reason)
     except Unresolved as error:
         return failed(problem, METHOD, Status.NOT_CONVERGED, reason=str(error))
-    return _result(problem, law, stable)
+    return _result(problem, solution)
 
 
-def _result(problem: Problem, law: Law, stable: Array) -> Stationary:
-    net = problem.network
+def _of_one(problem: Problem) -> Solution:
+    law, stable = _one_neuron.solve_one(problem)
     mean, cov = np.array([law.mean]), np.array([[law.variance]])
-    numerical = law.residual * np.sqrt(cov[0]) + 4e-16 * np.abs(mean)
-    missed, more = approximation_error(Diffusion.of(problem), mean, cov)
-    error = numerical + SAFETY * missed
-    rates = mean if net.form == "rate" else np.array([law.expectation(net.activation.f(law.h[..., None])[..., 0])])
-    slope = 1.0 if net.form == "rate" else np.abs(net.activation.df(mean))
-    law_density = density(law)
-    return Stationary(
+    density = _one_neuron.density(law)
+    return Solution(
         mean=mean,
         cov=cov,
+        numerical=law.residual * np.sqrt(cov[0]) + 4e-16 * np.abs(mean),
+        rates=np.array([law.expectation(problem.network.activation.f(law.h[..., None])[..., 0])]),
+        density=density,
+        marginals={"neuron 0": density},
+        gap=_one_neuron.gap(law),
+        basins=_one_neuron.basins(law, stable),
+        details={"domain": np.array([law.domain]), "scheme": "quadrature", "resolution": len(law.h)},
+    )
+
+
+def _of_few(problem: Problem) -> Solution:
+    found = _few_neurons.solve_few(problem)
+    density, marginals = _few_neurons.density(found.law)
+    details = {"domain": found.box, "scheme": found.scheme, "resolution": found.resolution}
+    parts = (found.mean, found.cov, found.numerical, found.rates, density, marginals, found.gap, found.basins)
+    return Solution(*parts, details)
+
+
+def _result(problem: Problem, solution: Solution) -> Stationary:
+    net = problem.network
+    missed, more = approximation_error(Diffusion.of(problem), solution.mean, solution.cov)
+    error = solution.numerical + SAFETY * missed
+    rate = net.form == "rate"
+    slope = 1.0 if rate else np.abs(net.activation.df(solution.mean))
+    result = Stationary(
+        mean=solution.mean,
+        cov=solution.cov,
         error=error,
-        output=net.readout(rates),
+        output=net.readout(solution.mean if rate else solution.rates),
         output_error=np.abs(net.readout_weights) @ (slope * error),
         status=Status.OK,
         method=METHOD,
@@ -69,15 +114,34 @@ def _result(problem: Problem, law: Law, stable: Array) -> Stationary:
         start=problem.start,
         provenance=Provenance(METHOD, net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details={
-            "domain": law.domain,
-            "panels": len(law.h),
-            "mass_error": abs(law_density.mass - 1),
-            "numerical_error": numerical,
+            **solution.details,
+            "mass_error": abs(solution.density.mass - 1),
+            "numerical_error": solution.numerical,
             "approximation_estimate": missed,
             "variance_estimate": np.diag(more),
         },
-        density=law_density,
-        gap=gap(law),
-        basins=basins(law, stable),
-        marginals={"neuron 0": law_density},
+        density=solution.density,
+        gap=solution.gap,
+        basins=solution.basins,
+        marginals=solution.marginals,
+    )
+    return _unless_frozen(problem, result)
+
+
+def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
+    """`result`, or, where the basins exchange too rarely for the null vector of a matrix, only what it says of each."""
+    if problem.net.N == 1 or result.basins is None or (result.gap is not None and result.gap > RESOLVED):
+        return result
+    reason = f"the spectral gap, {result.gap:.1e}, is below what float64 resolves in two or three dimensions"
+    nan = np.full(problem.net.N, np.nan)
+    return replace(
+        result,
+        mean=nan,
+        cov=np.full(result.cov.shape, np.nan),
+        error=nan,
+        output=np.full(problem.net.n_out, np.nan),
+        output_error=np.full(problem.net.n_out, np.nan),
+        status=Status.METASTABLE,
+        details={**result.details, "reason": reason, "tentative_mean": result.mean},
+        basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins),
     )
