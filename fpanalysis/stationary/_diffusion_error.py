@@ -10,6 +10,8 @@ and its mean is moved through the curvature of M by D, and through M''' by the t
 which the diffusion has not:
 
     |delta m| <= |(I - F')^-1| (1/2 |M''| diag(W D W^T) + 1/6 |M'''| |W|^3 gamma^3 |kappa_3| / (1 - J_ii^3))
+
+with the change of M itself instead of 1/2 M'' diag(..) where that is larger, as in the tail of a kink.
 """
 
 from __future__ import annotations
@@ -41,5 +43,7 @@ def approximation_error(diffusion: Diffusion, mean: Array, C: Array) -> tuple[Ar
         kappa = 3 * np.sqrt(2) * n[:, 1] ** 2 * n[:, 2] + 2 * np.sqrt(2) * n[:, 2] ** 3
         skew = diffusion.gamma**3 * np.abs(kappa) / np.maximum(1 - np.diag(J) ** 3, 1e-12)
     W = net.W if net.form == "rate" else np.eye(net.N)
-    gap = np.abs(curvature * np.einsum("ij,ij->i", W @ D, W)) / 2 + np.abs(third) * (np.abs(W) ** 3 @ skew) / 6
+    widening = np.maximum(np.einsum("ij,ij->i", W @ D, W), 0.0)
+    wider = np.abs(net.activation.beta(a, np.sqrt(s**2 + widening)) - net.activation.beta(a, s))
+    gap = np.maximum(wider, np.abs(curvature) * widening / 2) + np.abs(third) * (np.abs(W) ** 3 @ skew) / 6
     return np.abs(np.linalg.inv(np.eye(net.N) - F)) @ (gap if net.form == "rate" else np.abs(net.W) @ gap), D

@@ -48,6 +48,11 @@ def _fixed_points(net: Network, u: Array) -> tuple[Array, Array]:
     """Stable and unstable zeros of F(h) - h, both ascending: between the points where F' = 1 and the kink it is
     monotone, so that its signs there miss none."""
     w, drive = float(net.W[0, 0]), float(net.drive(u)[0])
+
+    def target(h: Array) -> Array:
+        f = net.activation.f((h if net.form == "current" else w * h + drive)[:, None])[:, 0]
+        return w * f + drive if net.form == "current" else f
+
     inner = np.linspace(-40.0, 40.0, 161) * net.activation.strip  # for an f whose slopes are not known
     if net.activation.slope_peak is not None:
         inner = np.array([0.0])
@@ -58,14 +63,14 @@ def _fixed_points(net: Network, u: Array) -> tuple[Array, Array]:
         inner = (inner - drive) / w if w else np.array([drive])
     far = 1e6 * (1 + np.abs(inner).max() + abs(drive))
     h = np.unique(np.concatenate([[-far], inner, [far]]))
-    sign = np.sign(net.target(h[:, None], u)[:, 0] - h)
+    sign = np.sign(target(h) - h)
     h, sign = h[sign != 0], sign[sign != 0]
     change = np.flatnonzero(sign[1:] != sign[:-1])
     low, high = h[change], h[change + 1]
     falling = sign[change] > 0
     for _ in range(80):
         middle = (low + high) / 2
-        left = (net.target(middle[:, None], u)[:, 0] > middle) == falling
+        left = (target(middle) > middle) == falling
         low, high = np.where(left, middle, low), np.where(left, high, middle)
     return low[falling], low[~falling]
 

@@ -27,6 +27,9 @@ DEEP = 48.0  #: exp(-48) = 1e-21: where a law may be cut off
 STEEP = 10.0  #: largest change of log p over a panel
 TAIL = 1e-7  #: size of the last Legendre coefficients of p: its integral is right to the square of that
 TAIL_U = 1e-12  #: the same for U, whose error enters p as it is
+SEARCH = np.concatenate([2.0 ** np.arange(7), 8.0 ** np.arange(3, 10)])  #: distances at which the law is looked for
+PANEL_BORDERS = np.array([2, 4, 5.5, 7, 8.5, 10, 16, 32, 64, 128, 256])  #: for a law about Gaussian near a zero of A
+NARROW = 1e-7  #: width of a law, relative to its mean, below which it is taken as Gaussian
 FAR = 1e7  #: how far to look for the law, relative to all known lengths
 ROUNDS = 60
 PANELS = 4000
@@ -40,6 +43,14 @@ class NoLaw(ArithmeticError):
 
 class Unresolved(ArithmeticError):
     """Double precision does not hold the law."""
+
+
+class Frozen(ArithmeticError):
+    """There is one stable zero of A, about which the law is too narrow for its nonlinearity to be seen in float64."""
+
+    def __init__(self, h: float, width: float) -> None:
+        super().__init__(f"the law is narrower than rounding resolves: {width:.1g} about {h:.6g}")
+        self.h, self.width = h, width
 
 
 @dataclass
@@ -126,6 +137,8 @@ def zero_flux(terms: Terms, leak: float, bends: Array, reach: Array, cuts: Array
     ------
     NoLaw
         If there is no normalisable solution.
+    Frozen
+        If the law is too narrow.
     Unresolved
         If double precision does not hold the law.
     """
@@ -158,13 +171,16 @@ def _assess(panels: _Panels, leak: float, cuts: Array, origin: float) -> tuple[L
     weighty = p.max(axis=1) * portion > np.exp(-DEEP)
     inner = np.zeros(len(width), bool)
     inner[weighty.argmax() : len(width) - weighty[::-1].argmax()] = True
+    beyond = _beyond(width * (p @ w) / masses[basin], basin)
     split = weighty & ((np.ptp(log_p, axis=1) > STEEP) | (tail_p > TAIL))
-    split |= inner & (tail_U > np.maximum(TAIL_U, 10 * noise))
+    split |= inner & (tail_U * beyond > np.maximum(TAIL_U, 10 * noise * beyond))
     split &= width > 1e-14 * np.maximum(np.abs(panels.left), np.abs(panels.right))
     log_share = tops + np.log(masses)
     total = float(np.logaddexp.reduce(log_share))
     means, variances = _moments(h, p * w * portion[:, None], basin)
-    residual = float(np.sum(np.maximum(tail_U, noise)[inner]) + np.sum(tail_p[weighty] ** 2))
+    residual = float(
+        np.sum((np.minimum(np.maximum(tail_U, noise), 1.0) * beyond)[inner]) + np.sum(tail_p[weighty] ** 2)
+    )
     h, A, B, weights, log_p = (part[inner] for part in (h, panels.A, panels.B, width[:, None] * w, log_p - total))
     return Law(h, A, B, weights, log_p, np.exp(log_share - total), means, variances, residual), split
 
@@ -177,6 +193,14 @@ def _potential(r: Array, tail: Array, k: int) -> Array:
     steps = r * w
     within = np.where(tail[:, None] > 0.1, np.cumsum(steps, axis=1) - steps / 2, r @ S.T)
     return accumulate(steps.sum(axis=1), k)[:-1, None] + within
+
+
+def _beyond(share: Array, basin: NDArray[np.intp]) -> Array:
+    """What an error of U on a panel can move: the probability on its outer side, given the basin; between basins, 1."""
+    first, last = basin == 0, basin == basin[-1]
+    left = np.where(first, np.cumsum(np.where(first, share, 0.0)), 1.0)
+    right = np.where(last, np.cumsum(np.where(last, share, 0.0)[::-1])[::-1], 1.0)
+    return np.minimum(left, right)
 
 
 def _moments(h: Array, q: Array, basin: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -196,31 +220,33 @@ def accumulate(rise: Array, k: int) -> Array:
 def _window(terms: Terms, bends: Array, reach: Array, cuts: Array) -> tuple[Array, float]:
     """Borders of panels that hold the law, graded towards the zeros of A and the bends, and one of those zeros."""
     far = FAR * (1 + np.abs(bends).max() + reach.max())
-    points = _graded(bends, reach, far)
+    points = _graded(bends, reach, SEARCH)
+    points = np.unique(np.concatenate([points, [-far, far]]))
     A, _, _ = terms(points)
     change = np.flatnonzero(np.sign(A[1:]) != np.sign(A[:-1]))
     if not len(change) or A[0] < 0 or A[-1] > 0:
         raise NoLaw("the drift leads outward")
     zeros, width = _zeros(terms, points[change], points[change + 1])
-    points = np.unique(np.concatenate([points, _graded(zeros, width, far), cuts]))
+    if len(zeros) == 1 and width[0] <= NARROW * max(abs(zeros[0]), NARROW):
+        raise Frozen(float(zeros[0]), float(width[0]))
+    points = np.unique(np.concatenate([points, _graded(zeros, width, SEARCH), cuts]))
     A, B, _ = terms(points)
     r = np.clip(2 * A / B, -STEEPEST, STEEPEST)
     middle = zeros[len(zeros) // 2]
     rise = (r[1:] + r[:-1]) / 2 * np.diff(points)
     log_p = accumulate(rise, int(np.abs(points - middle).argmin())) - np.log(B)
-    tops = np.maximum.accumulate(log_p), np.maximum.accumulate(log_p[::-1])[::-1]
-    keep = np.flatnonzero(log_p > np.minimum(*tops) - 2 * DEEP)
-    keep = keep[(keep > 0) & (keep < len(points) - 1)]
-    return points[keep[0] - 1 : keep[-1] + 2], middle
+    basin = np.searchsorted(cuts, points)
+    tops = np.array([log_p[basin == k].max() for k in range(len(cuts) + 1)])
+    keep = np.flatnonzero(log_p > tops[basin] - DEEP - 12)
+    low, high = points[max(keep[0] - 1, 0)], points[min(keep[-1] + 1, len(points) - 1)]
+    borders = np.concatenate([_graded(zeros, width, PANEL_BORDERS), bends, cuts])
+    return np.unique(np.concatenate([[low, high], borders[(borders > low) & (borders < high)]])), middle
 
 
-def _graded(centres: Array, widths: Array, far: float) -> Array:
-    """Points at distances 0, width, 2 width, 4 width, ... up to `far` on both sides of each centre, ascending."""
-    parts = []
-    for c, w in zip(centres, widths, strict=True):
-        d = w * 2.0 ** np.arange(max(1, int(np.ceil(np.log2(far / w)))))
-        parts += [c - d[::-1], [c], c + d]
-    return np.unique(np.concatenate(parts))
+def _graded(centres: Array, widths: Array, ladder: Array) -> Array:
+    """Each centre, and points at `ladder` times its width on both sides of it, ascending."""
+    d = widths[:, None] * ladder
+    return np.unique(np.concatenate([(centres[:, None] - d).ravel(), centres, (centres[:, None] + d).ravel()]))
 
 
 def _zeros(terms: Terms, low: Array, high: Array) -> tuple[Array, Array]:

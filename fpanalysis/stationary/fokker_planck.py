@@ -4,7 +4,8 @@
 
 One neuron: the zero-flux law p ~ 1/B exp(integral of 2 A / B) by quadrature in log space (`_zero_flux`), to rounding
 for barriers of any height. Two and three: `_few_neurons`. The approximation itself is not exact at finite gamma:
-`error` covers the truth, the exact chain, by an estimate of what the diffusion misses (`_diffusion_error`).
+`error` covers the truth, the exact chain, by comparison with it, else by an estimate of what the diffusion misses
+(`_diffusion_error`).
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from fpanalysis.results import Provenance, Status
+from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary import _few_neurons, _one_neuron
+from fpanalysis.stationary._compare import compare as compared
+from fpanalysis.stationary._compare import judged
 from fpanalysis.stationary._diffusion import Diffusion
 from fpanalysis.stationary._diffusion_error import approximation_error
 from fpanalysis.stationary._finite_volume import NoBox
 from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed
-from fpanalysis.stationary._zero_flux import NoLaw, Unresolved
+from fpanalysis.stationary._zero_flux import Frozen, NoLaw, Unresolved
 
 METHOD = "fokker-planck"
 LARGEST = 3  #: neurons
+COMPARED = 2  #: neurons up to which the exact chain is solved as well, by default
 SAFETY = 2.0  #: stated over estimated error of the approximation
 RESOLVED = 1e-9  #: spectral gap below which a null vector in two or three dimensions is not trusted
 
@@ -37,19 +41,25 @@ class Solution:
     cov: Array
     numerical: Array
     rates: Array  #: E f(h)
-    density: Density
+    density: Density | None
     marginals: dict[str, Density]
     gap: float
     basins: tuple[Basin, ...] | None
     details: dict[str, Any]
 
 
-def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
-    """The law of each problem; `rng` is not used: the method is deterministic."""
-    return [_solve(problem) for problem in problems]
+def solve(problems: Sequence[Problem], rng: Any = 0, *, compare: bool | None = None) -> list[Stationary]:
+    """The law of each problem; `rng` is not used: the method is deterministic.
+
+    `compare` says whether the exact chain is solved as well, to say how far the approximation is from it; None: for
+    one and two neurons. Raises `InputError` on any other value.
+    """
+    if compare is not None and not isinstance(compare, bool):
+        raise InputError(f"compare must be True, False or None; found {compare!r}")
+    return [_solve(problem, problem.net.N <= COMPARED if compare is None else compare) for problem in problems]
 
 
-def _solve(problem: Problem) -> Stationary:
+def _solve(problem: Problem, compare: bool) -> Stationary:
     N = problem.net.N
     if N > LARGEST:
         reason = (
@@ -63,12 +73,15 @@ def _solve(problem: Problem) -> Stationary:
         return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=reason)
     try:
         solution = _of_one(problem) if N == 1 else _of_few(problem)
+    except Frozen as narrow:
+        solution = _gaussian(problem, narrow)
     except (NoLaw, NoBox) as error:
         reason = f"no stationary law was found: {error}"
         return failed(problem, METHOD, Status.DIVERGED, reason=reason)
     except Unresolved as error:
         return failed(problem, METHOD, Status.NOT_CONVERGED, reason=str(error))
-    return _result(problem, solution)
+    result = _result(problem, solution)
+    return judged(result, compared(problem, result)) if compare and result.status.ok else result
 
 
 def _of_one(problem: Problem) -> Solution:
@@ -85,6 +98,23 @@ def _of_one(problem: Problem) -> Solution:
         gap=_one_neuron.gap(law),
         basins=_one_neuron.basins(law, stable),
         details={"domain": np.array([law.domain]), "scheme": "quadrature", "resolution": len(law.h)},
+    )
+
+
+def _gaussian(problem: Problem, narrow: Frozen) -> Solution:
+    """The law about its only centre where it is too narrow for anything but the linearised dynamics."""
+    mean, width = np.array([narrow.h]), np.array([narrow.width])
+    rate = Diffusion.of(problem).along(mean)[2]
+    return Solution(
+        mean=mean,
+        cov=width[:, None] ** 2,
+        numerical=width**2 + 1e-3 * width + 4e-16 * np.abs(mean),
+        rates=problem.network.activation.f(mean),
+        density=None,
+        marginals={},
+        gap=float(-np.expm1(rate[0])),
+        basins=None,
+        details={"domain": np.array([mean + width * k for k in (-10, 10)]).T, "scheme": "linear", "resolution": 0},
     )
 
 
@@ -115,7 +145,7 @@ def _result(problem: Problem, solution: Solution) -> Stationary:
         provenance=Provenance(METHOD, net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details={
             **solution.details,
-            "mass_error": abs(solution.density.mass - 1),
+            "mass_error": 0.0 if solution.density is None else abs(solution.density.mass - 1),
             "numerical_error": solution.numerical,
             "approximation_estimate": missed,
             "variance_estimate": np.diag(more),
