@@ -251,3 +251,24 @@ def test_the_comparison_gives_what_the_approximation_misses():
 def test_compare_takes_only_a_truth_value():
     with pytest.raises(fpa.InputError, match="compare must be True, False or None; found 3"):
         fpa.stationary(neuron("relu", "in", -1.2, 0.7, 0.4, 0.15), method=METHOD, compare=3)
+
+
+def test_basins_that_float64_cannot_weigh_are_not_weighed():
+    """In two dimensions; one dimension says that the smaller basin's weight is 5e-9 and the gap 3e-14."""
+    net = fpa.Network(W=[[2.0, 0.1], [0.1, -1.2]], b=[0.05, 0.7], gamma=0.15, activation="tanh", sigma=0.5)
+    st = fpa.stationary(net, method=METHOD)
+    assert st.status is Status.METASTABLE
+    assert "gap" in st.reason
+    assert np.isnan(st.mean).all()
+    assert len(st.basins) == 2
+    for basin in st.basins:
+        assert np.isnan(basin.weight)
+        assert np.abs(basin.mean - basin.fixed_point).max() < 0.2
+
+
+def test_two_neurons_whose_drift_leads_outward_have_no_law():
+    """The silent state is stable, but noise carries the first neuron beyond its unstable fixed point in the end."""
+    net = fpa.Network(W=[[1.3, 0.0], [0.1, 0.2]], b=[-1.0, 0.7], gamma=0.15, sigma=0.3)
+    st = fpa.stationary(net, method=METHOD)
+    assert st.status is Status.DIVERGED
+    assert "outward" in st.reason

@@ -20,7 +20,37 @@ import numpy as np
 
 from fpanalysis.stationary._diffusion import Diffusion
 from fpanalysis.stationary._lyapunov import Unstable, stationary_covariance
-from fpanalysis.stationary._result import Array, input_variance
+from fpanalysis.stationary._result import Array, Basin, input_variance
+
+MISWEIGHED = 0.22  #: the chain's weight of a small basin is below w^0.22, w the diffusion's, noise in
+MISWEIGHED_OUT = 0.15  #: and within w^(1 + 0.15 gamma), noise out or on the current
+
+
+def law_error(diffusion: Diffusion, mean: Array, C: Array, basins: tuple[Basin, ...] | None) -> tuple[Array, Array]:
+    """`approximation_error`; of a law with several basins, that within each by its weight, and what wrong weights of
+    the smaller ones move.
+
+    The exponent of a weight is off by a part: a calibration, over some 100 laws of one bistable neuron (tanh and
+    sigmoid, gamma 0.05 to 1), whose exponents by the chain were 0.24 to 1.17 times those by the diffusion with noise
+    in, and 1.00 to 1.00 + 0.08 gamma times with noise out.
+    """
+    if not np.isfinite(mean).all():
+        return mean, C
+    whole, more = approximation_error(diffusion, mean, C)
+    if basins is None:
+        return whole, more
+    heavy = [basin for basin in basins if basin.weight > 0]
+    main = max(heavy, key=lambda basin: basin.weight)
+    missed = np.zeros(len(mean))
+    for basin in heavy:
+        w = basin.weight
+        inside = approximation_error(diffusion, basin.mean, basin.cov)[0]
+        missed += w * np.where(np.isfinite(inside), inside, whole)
+        wrong = MISWEIGHED_OUT * float(diffusion.gamma.max()) * -np.log(w) * w
+        if diffusion.noise_in:
+            wrong = max(min(w**MISWEIGHED, 0.5) - w, 0.2 * w)
+        missed += wrong / 2 * np.abs(basin.mean - main.mean)  # halved: the safety factor is in the exponents
+    return missed, more
 
 
 def approximation_error(diffusion: Diffusion, mean: Array, C: Array) -> tuple[Array, Array]:

@@ -13,16 +13,19 @@ import numpy as np
 
 from fpanalysis.fixed_points.search.seeds import ESCAPED
 from fpanalysis.stationary._basins import attractors, basin_of, split
+from fpanalysis.stationary._box import grows
 from fpanalysis.stationary._diffusion import Diffusion
 from fpanalysis.stationary._finite_volume import GridLaw, NoBox, finite_volume, fit_box
 from fpanalysis.stationary._generator import Collocation, Singular, collocate
 from fpanalysis.stationary._result import Array, Basin, Density, Problem
+from fpanalysis.stationary._transition import Step
 
 NODES = {2: (20, 26, 32, 38, 44), 3: (9, 12, 15)}  #: of the collocation, per axis
 CELLS = {2: (64, 128), 3: (16, 28)}  #: of the finite volumes, per axis: referee and density
 FITTED = {2: 48, 3: 16}  #: cells per axis with which the box is found
 EDGE = {2: 1e-8, 3: 1e-6}  #: density at the walls; the collocation extrapolates, and a smaller box resolves more
 TOLERANCE = {2: 3e-9, 3: 1e-7}  #: change of the mean under refinement, in standard deviations
+AGREE = 1e-3  #: standard deviations by which laws solved for relative to different states may differ
 BLOWN = 100.0  #: growth of the change under refinement at which finer collocation is given up
 CHAINS = 1000
 NEGLIGIBLE = 1e-13  #: probability of a cell that is not worth following to its basin
@@ -45,25 +48,57 @@ class GridSolution:
 
 
 def solve_few(problem: Problem) -> GridSolution:
-    """The law of a problem of two or three neurons. Raises `NoBox` where none was found."""
+    """The law of a problem of two or three neurons. Raises `NoBox` where none was found.
+
+    Where the noise-free dynamics has several attractors, the finite volumes are solved once relative to each: in
+    float64 they agree only as long as the spectral gap is resolved. Where they do not, the gap is given as 0.
+    """
     N, diffusion = problem.net.N, Diffusion.of(problem)
+    if grows(Step(problem)):
+        raise NoBox("far from the origin the drift leads outward")
     points = attractors(problem.net, problem.u)
-    box, typical = _hull(problem, points)
-    box = fit_box(diffusion, box, FITTED[N], typical, EDGE[N])
+    box, typical, core = _hull(problem, points)
+    if len(points) < 2:
+        core = np.stack([typical, typical], axis=1)
+    box = fit_box(diffusion, box, FITTED[N], typical, EDGE[N], core)
     fast = diffusion.tabulated(box)
     coarse, fine = (finite_volume(fast, box, n, typical) for n in CELLS[N])
+    if len(points) > 1:
+        views = [finite_volume(fast, box, CELLS[N][0], point) for point in points]
+        if _disagree(views):
+            return _frozen(problem, views, points, box)
     doubt = np.abs(fine.mean - coarse.mean)
     found, change, n = _refine(diffusion, box)
     basins = _basins(problem, coarse, fine, points) if len(points) > 1 else None
-    if found is not None and np.all(
-        np.abs(found.mean - fine.mean) <= 2 * doubt + 10 * EDGE[N] * np.sqrt(np.diag(fine.cov))
-    ):
+    close = 2 * doubt + 10 * EDGE[N] * np.sqrt(np.diag(fine.cov))
+    if found is not None and np.all(np.abs(found.mean - fine.mean) <= close):
         rates = found.pi @ problem.network.activation.f(found.h)
         return GridSolution(found.mean, found.cov, change, rates, fine, box, found.gap, "collocation", n, basins)
     rates = fine.p.ravel() @ problem.network.activation.f(fine.points)
     gap = float("nan") if found is None else found.gap
     mean, cov = fine.mean + (fine.mean - coarse.mean) / 3, fine.cov + (fine.cov - coarse.cov) / 3
     return GridSolution(mean, cov, doubt, rates, fine, box, gap, "finite volumes", CELLS[N][1], basins)
+
+
+def _disagree(views: list[GridLaw]) -> bool:
+    """Whether the laws solved for relative to different states are not the same one."""
+    means = np.array([view.mean for view in views])
+    spread = np.sqrt(np.max([np.diag(view.cov) for view in views], axis=0))
+    return bool(np.any(np.ptp(means, axis=0) > AGREE * spread))
+
+
+def _frozen(problem: Problem, views: list[GridLaw], points: Array, box: Array) -> GridSolution:
+    """What is known where the basins exchange too rarely for float64: each basin by itself, solved relative to it."""
+    basins = []
+    for k, view in enumerate(views):
+        p, states = view.p.ravel(), view.points
+        here = p > NEGLIGIBLE
+        labels = basin_of(problem.net, problem.u, states[here], points)
+        basins.append(replace(split(labels, states[here], p[here], points)[k], weight=float("nan")))
+    law, nan = views[0], np.full(len(box), np.nan)
+    rates = np.full(problem.net.N, np.nan)
+    cov = np.full((len(box), len(box)), np.nan)
+    return GridSolution(nan, cov, nan, rates, law, box, 0.0, "finite volumes", len(law.axes[0]), tuple(basins))
 
 
 def _refine(diffusion: Diffusion, box: Array) -> tuple[Collocation | None, Array, int]:
@@ -89,8 +124,9 @@ def _refine(diffusion: Diffusion, box: Array) -> tuple[Collocation | None, Array
     return (None if chosen is None else replace(chosen, gap=gap)), change, n
 
 
-def _hull(problem: Problem, points: Array) -> tuple[Array, Array]:
-    """A box (N, 2) about where a short simulation from the fixed points goes, with a margin; and a state of it."""
+def _hull(problem: Problem, points: Array) -> tuple[Array, Array, Array]:
+    """A box (N, 2) about where a short simulation from the fixed points goes, with a margin; a state of it;
+    its hull (N, 2)."""
     net, rng = problem.network, np.random.default_rng(0)
     starts = np.concatenate([points, problem.start[None]]) if np.isfinite(problem.start).all() else points
     if not len(starts) or np.abs(starts).max() > ESCAPED:
@@ -103,7 +139,7 @@ def _hull(problem: Problem, points: Array) -> tuple[Array, Array]:
         raise NoBox("trajectories escape")
     low, middle, high = h.min(axis=0), np.median(h, axis=0), h.max(axis=0)
     box = np.stack([middle - 2 * (middle - low), middle + 2 * (high - middle)], axis=1)
-    return box, h[0]
+    return box, h[0], np.stack([low, high], axis=1)
 
 
 def _basins(problem: Problem, coarse: GridLaw, fine: GridLaw, points: Array) -> tuple[Basin, ...]:

@@ -105,9 +105,9 @@ def _bern(z: Array) -> Array:
     return np.where(np.abs(z) < 1e-9, 1 - z / 2, near / np.expm1(near))
 
 
-def fit_box(diffusion: Diffusion, box: Array, n: int, typical: Array, edge: float) -> Array:
+def fit_box(diffusion: Diffusion, box: Array, n: int, typical: Array, edge: float, core: Array) -> Array:
     """The box (N, 2) beyond which the marginals of the law fall below `edge` of their largest values, found
-    from the law on n cells per axis.
+    from the law on n cells per axis; never less than `core` (N, 2).
 
     Raises
     ------
@@ -126,6 +126,7 @@ def fit_box(diffusion: Diffusion, box: Array, n: int, typical: Array, edge: floa
                 new[i, 0], grown = low - 0.3 * (high - low), True
             if q[-1] > HEAVY * edge * q.max():
                 new[i, 1], grown = high + 0.3 * (high - low), True
+        new = np.stack([np.minimum(new[:, 0], core[:, 0]), np.maximum(new[:, 1], core[:, 1])], axis=1)
         kept = np.diff(new, axis=1) / np.diff(box, axis=1)
         box = new
         if not grown and np.all(kept > 0.8):

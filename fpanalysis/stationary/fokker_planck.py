@@ -21,7 +21,7 @@ from fpanalysis.stationary import _few_neurons, _one_neuron
 from fpanalysis.stationary._compare import compare as compared
 from fpanalysis.stationary._compare import judged
 from fpanalysis.stationary._diffusion import Diffusion
-from fpanalysis.stationary._diffusion_error import approximation_error
+from fpanalysis.stationary._diffusion_error import law_error
 from fpanalysis.stationary._finite_volume import NoBox
 from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed
 from fpanalysis.stationary._zero_flux import Frozen, NoLaw, Unresolved
@@ -128,7 +128,7 @@ def _of_few(problem: Problem) -> Solution:
 
 def _result(problem: Problem, solution: Solution) -> Stationary:
     net = problem.network
-    missed, more = approximation_error(Diffusion.of(problem), solution.mean, solution.cov)
+    missed, more = law_error(Diffusion.of(problem), solution.mean, solution.cov, solution.basins)
     error = solution.numerical + SAFETY * missed
     rate = net.form == "rate"
     slope = 1.0 if rate else np.abs(net.activation.df(solution.mean))
@@ -151,7 +151,7 @@ def _result(problem: Problem, solution: Solution) -> Stationary:
             "variance_estimate": np.diag(more),
         },
         density=solution.density,
-        gap=solution.gap,
+        gap=solution.gap if np.isfinite(solution.gap) else None,
         basins=solution.basins,
         marginals=solution.marginals,
     )
@@ -159,10 +159,11 @@ def _result(problem: Problem, solution: Solution) -> Stationary:
 
 
 def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
-    """`result`, or, where the basins exchange too rarely for the null vector of a matrix, only what it says of each."""
+    """`result`, or, where the basins exchange too rarely for the null vector of a matrix, only what holds in each."""
     if problem.net.N == 1 or result.basins is None or (result.gap is not None and result.gap > RESOLVED):
         return result
-    reason = f"the spectral gap, {result.gap:.1e}, is below what float64 resolves in two or three dimensions"
+    size = "unknown" if result.gap is None else f"{result.gap:.1e}"
+    reason = f"the spectral gap, {size}, is below what a null vector in float64 resolves: the basins are not weighed"
     nan = np.full(problem.net.N, np.nan)
     return replace(
         result,
@@ -172,6 +173,8 @@ def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
         output=np.full(problem.net.n_out, np.nan),
         output_error=np.full(problem.net.n_out, np.nan),
         status=Status.METASTABLE,
-        details={**result.details, "reason": reason, "tentative_mean": result.mean},
+        density=None,
+        marginals={},
+        details={**result.details, "reason": reason},
         basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins),
     )
