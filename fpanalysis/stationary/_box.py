@@ -1,7 +1,8 @@
 """Where the law of a chain lies: a first box from the noisy dynamics, then edges moved until nothing leaks out.
 
-The law's own tails decide. With the weights p of a solve on the present box, the probability that the next step ends
-beyond an edge must be below a bound; where it is not the edge moves out, where the tail ends well inside it moves in.
+The law's own tails decide, measured by high moments (`Collocation.tails`): where they are heavy the edge moves out,
+where the law lies well inside it moves in, but never past an attractor of the noise-free or of the mean step: a law
+that has none of its weight at one of them may be one that float64 cannot weigh.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import numpy as np
 from fpanalysis.gaussian import hermite_basis
 from fpanalysis.stationary._collocation import Collocation
 from fpanalysis.stationary._result import Array
-from fpanalysis.stationary._transition import REACH, Step
+from fpanalysis.stationary._transition import COARSE, Step
 
 FAR = 1e8  #: distance, in units of the problem's own scale, at which growth is decided
 GRID = 401
-WIDE = 9.0  #: deviations of the local Gaussian that the first box holds
+WIDE = 7.5  #: deviations of the local Gaussian that the first box holds
 
 
 def scale(step: Step) -> float:
@@ -43,9 +44,46 @@ def first_box(step: Step, start: Array) -> Array:
     """A box (2, N) about where the law should be."""
     box = _one(step) if step.N == 1 else _sampled(step, start)
     limits = step.limits()
+    held = core(step)
+    box = np.stack([np.minimum(box[0], held[0]), np.maximum(box[1], held[1])])
     width = np.maximum(box[1] - box[0], 1e-12 * (1 + np.abs(box).max(axis=0)))
     box = np.stack([box[0] - 1e-3 * width, box[1] + 1e-3 * width])
-    return snap(box, limits)
+    box = snap(box, limits)
+    if step.inside and step.flat:
+        wide = np.minimum(_closed(step), (20 if step.N == 1 else 1.3) * box[1])
+        box[1] = np.where(box[0] == limits[0], np.maximum(box[1], wide), box[1])
+    return box
+
+
+def core(step: Step) -> Array:
+    """The hull (2, N) of where the noise-free step comes to rest from a wide lattice, one step's noise added; empty
+    (inf, -inf) where nothing rests."""
+    far = 2 * scale(step)
+    if step.N == 1:
+        h = np.linspace(-far, far, 802)
+        pull = step.drift(h[:, None])[:, 0] - h
+        ends = h[:-1][(pull[:-1] > 0) & (pull[1:] <= 0)][:, None]
+    else:
+        axis = np.linspace(-far, far, 7 if step.N == 2 else 5)
+        h = np.stack(np.meshgrid(*[axis] * step.N, indexing="ij"), axis=-1).reshape(-1, step.N)
+        for _ in range(int(np.clip(12 / step.gamma.min(), 30, 400))):
+            h = step.drift(h)
+        moving = np.abs(step.drift(h) - h).max(axis=1)
+        ends = h[moving <= 1e-4 * step.gamma.min() * far]
+    if not len(ends):
+        return np.stack([np.full(step.N, np.inf), np.full(step.N, -np.inf)])
+    ends = np.concatenate([ends, _next(step, ends, -6.0), _next(step, ends, 6.0)])
+    return np.stack([ends.min(axis=0), ends.max(axis=0)])
+
+
+def _closed(step: Step) -> Array:
+    """Upper ends (N,) of a box that ReLU with |xi| <= 8.2 does not leave, inf without any. A law that is singular at 0
+    has weights that fall slowly towards the far edge, so that nothing may go wrong there: it must not be crossed."""
+    positive = np.maximum(step.W, 0.0)
+    if np.abs(np.linalg.eigvals(positive)).max() >= 1:
+        return np.full(step.N, np.inf)
+    top = np.linalg.solve(np.eye(step.N) - positive, np.maximum(step.d + 8.2 * step.sigma, 0.0))
+    return np.asarray(top, np.float64)
 
 
 def snap(box: Array, limits: Array) -> Array:
@@ -69,11 +107,10 @@ def _mean_step(step: Step, h: Array) -> tuple[Array, Array]:
 
 
 def _next(step: Step, h: Array, xi: float) -> Array:
-    """The next state of one neuron from each of `h` (S,) at the noise `xi`."""
+    """The next state from `h` (S, N) when the noise of each neuron is `xi`."""
     if not step.inside:
-        return step.drift(h[:, None])[:, 0] + step.tau[0] * xi
-    f = step.f(step.preactivation(h[:, None]) + step.sigma * xi)[:, 0]
-    return (1 - step.gamma[0]) * h + step.gamma[0] * f
+        return step.drift(h) + step.tau * xi
+    return (1 - step.gamma) * h + step.gamma * step.f(step.preactivation(h) + step.sigma * xi)
 
 
 def _hermite() -> tuple[Array, Array]:
@@ -97,34 +134,34 @@ def _one(step: Step) -> Array:
     V = np.maximum(_mean_step(step, zero)[1], np.interp(zero, h, variance))
     deviation = np.sqrt(V / np.maximum(1 - J**2, 1e-3))
     edges = np.stack([zero - WIDE * deviation, zero + WIDE * deviation])
-    jumps = np.array([_next(step, zero, -REACH), _next(step, zero, REACH)])
-    edges = np.stack([np.minimum(edges[0], jumps.min(axis=0)), np.maximum(edges[1], jumps.max(axis=0))])
-    return np.array([[max(edges[0].min(), low)], [min(edges[1].max(), high)]])
+    jumps = np.concatenate([_next(step, zero[:, None], xi) for xi in (-8.0, 8.0)])
+    return np.array([[min(edges[0].min(), jumps.min())], [max(edges[1].max(), jumps.max())]])
 
 
 def reachable(step: Step) -> tuple[float, float]:
-    """The interval that one neuron's step maps into itself for all |xi| <= 9, or what 30 steps of the search reach."""
-    s = float(step.sigma[0])
-    noise = REACH * s * np.array([-1.0, 0.0, 1.0])
-    low = high = 0.0
-    for _ in range(30):
-        h = np.linspace(low, high, 33)[:, None]
-        if step.inside:
-            to = step.f((step.preactivation(h) + noise)[..., None])
-        else:
-            to = (step.drift(h) - (1 - step.gamma) * h) / step.gamma + noise
+    """An interval that one neuron's mean step maps into itself, or what 40 steps of the search reach."""
+    low = high = float(step.f(step.d)[0])
+    for k in range(40):
+        h = np.linspace(low, high, 33)
+        to = (_mean_step(step, h)[0] - (1 - step.gamma[0]) * h) / step.gamma[0]
         new = min(low, float(to.min())), max(high, float(to.max()))
-        if new[0] >= low - 1e-3 * (high - low) and new[1] <= high + 1e-3 * (high - low) and high > low:
+        if high > low and new[0] >= low and new[1] <= high:
             break
-        low, high = new
+        more = 0.1 * step.sigma[0] + 1.5**k * 0.1 * (new[1] - new[0])
+        low, high = new[0] - more * (new[0] < low), new[1] + more * (new[1] > high)
     return (low, high) if high > low else (low - 1.0, high + 1.0)
 
 
 def _sampled(step: Step, start: Array, chains: int = 256) -> Array:
     """Several neurons: mean +- 7 deviations of a short run, and all of what it visits."""
     rng = np.random.default_rng(0)
-    spread = step.sigma + 0.5 * np.abs(step.f(np.zeros(step.N))) + 0.5 * np.abs(step.d)
-    h = start + spread * rng.standard_normal((chains, step.N))
+    side = 5 if step.N == 2 else 3
+    lattice = np.stack(np.meshgrid(*[np.linspace(-1, 1, side)] * step.N, indexing="ij"), axis=-1).reshape(-1, step.N)
+    h = np.concatenate([start[None], 2 * scale(step) * lattice])
+    for _ in range(int(np.clip(12 / step.gamma.min(), 30, 400))):
+        h = step.drift(h)  # every attractor that the lattice finds has chains of its own
+    ends = h
+    h = np.repeat(h, -(-chains // len(h)), axis=0)
     length = int(np.clip(8 / step.gamma.min(), 60, 400))
     visited = []
     for t in range(length):
@@ -135,24 +172,31 @@ def _sampled(step: Step, start: Array, chains: int = 256) -> Array:
             h = step.drift(h) + step.tau * xi
         if 2 * t > length:
             visited.append(h)
-    states = np.concatenate(visited)
+    states = np.concatenate([*visited, ends])
     mean, deviation = states.mean(axis=0), states.std(axis=0)
     return np.stack(
         [
-            np.minimum(mean - 6 * deviation, states.min(axis=0) - 1.5 * deviation),
-            np.maximum(mean + 6 * deviation, states.max(axis=0) + 1.5 * deviation),
+            np.minimum(mean - 7 * deviation, states.min(axis=0) - 2 * deviation),
+            np.maximum(mean + 7 * deviation, states.max(axis=0) + 2 * deviation),
         ]
     )
 
 
-def moved(box: Array, found: Collocation, limits: Array, leaks: bool) -> Array:
-    """A wider box, by more at the edges that leak; or, where the law is far inside, a narrower one."""
+def moved(step: Step, box: Array, found: Collocation, limits: Array, core: Array) -> Array:
+    """A wider box, by more at the edges with heavy `tails`; or, where the law is far inside, a narrower one."""
     width = box[1] - box[0]
-    out = np.full_like(box, 0.05)
-    if leaks:
-        out = np.where(found.leak > 1e-5, 0.5, np.where(found.leak > 1e-8, 0.2, out))
+    heavy = (found.tails > 1) & (box != limits)
+    few = 0.04 if found.axes[0].n < COARSE else 0.01
+    out = np.where(heavy, np.where(found.tails > 1e3, 0.5, 0.2), few)
     new = np.stack([box[0] - out[0] * width, box[1] + out[1] * width])
     spread = 14 * np.sqrt(np.maximum(np.diag(found.cov), 0.0))
-    tight = np.stack([np.maximum(box[0], found.mean - spread), np.minimum(box[1], found.mean + spread)])
-    inside = (tight[1] - tight[0] < 0.6 * width) & (spread > 0) & (not leaks)
-    return snap(np.where(inside, tight, new), limits)
+    reach = np.array([_next(step, found.mean, -8.0), _next(step, found.mean, 8.0)])
+    low = np.maximum(box[0], np.minimum(np.minimum(found.mean - spread, reach.min(axis=0)), core[0]))
+    high = np.minimum(box[1], np.maximum(np.maximum(found.mean + spread, reach.max(axis=0)), core[1]))
+    inside = (
+        (high - low < 0.6 * width)
+        & (high > low)
+        & ~heavy.any(axis=0)
+        & ~((box[0] == limits[0]) & (step.inside and step.flat))
+    )
+    return snap(np.where(inside, np.stack([low, high]), new), limits)

@@ -10,29 +10,35 @@ point masses and poles), only K g has to be. K is a row-wise Kronecker product o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpanalysis.stationary._result import Array
-from fpanalysis.stationary._transition import Axis, Expectations, Step, expectations, grid
+from fpanalysis.stationary._transition import Axis, Step, expectations, grid
 
 DENSE = 3200  #: states up to which the equations are solved directly
 
 
 @dataclass(frozen=True)
 class Collocation:
-    """The chain on a grid: nodes h (S, N), the law's weights p (S,) and the probability to leave the box (2, N)."""
+    """The chain on a grid: nodes h (S, N), the law's weights p (S,)."""
 
     axes: tuple[Axis, ...]
     h: Array
     p: Array
-    expected: Expectations
 
-    @property
-    def leak(self) -> Array:
-        return np.abs(np.einsum("ksi,s->ki", self.expected.beyond, self.p))
+    @cached_property
+    def tails(self) -> Array:
+        """E[t^K] with t from 0 to 1 across the box, towards the low and the high edge, over what it is about where the
+        box holds six standard deviations of a Gaussian: (2, N). Single p near an edge say nothing about the tails,
+        they are not even positive; the mean of a polynomial does."""
+        K = min(self.axes[0].n - 1, 100)
+        low, high = np.array([(axis.low, axis.high) for axis in self.axes]).T
+        t = (self.h - low) / (high - low)
+        return np.abs(np.stack([self.p @ (1 - t) ** K, self.p @ t**K])) * 10 ** (1 + K / 8)
 
     @cached_property
     def mean(self) -> Array:
@@ -41,19 +47,18 @@ class Collocation:
     @cached_property
     def cov(self) -> Array:
         d = self.h - self.mean
-        return (self.p[:, None] * d).T @ d
-
-    def spectrum(self) -> tuple[float, float]:
-        """The gap 1 - |lambda_2| of K, and |1 - lambda| of the eigenvalue nearest to 1 among the others."""
-        return spectrum(self.axes, self.expected)
+        cov: Array = (self.p[:, None] * d).T @ d
+        rows = np.arange(len(cov))
+        cov[rows, rows] = np.maximum(cov[rows, rows], 0.0)  # of a point mass only rounding is left
+        return cov
 
 
 def collocate(step: Step, axes: tuple[Axis, ...], guess: Collocation | None = None) -> Collocation:
     """Solve for the law on the grid of `axes`; raises LinAlgError where the equations are singular."""
     h = grid(axes)
-    expected = expectations(step, h, axes)
-    p = _direct(axes, expected) if len(h) <= DENSE else _iterative(axes, expected, guess)
-    return Collocation(axes, h, p, expected)
+    E = expectations(step, h, axes)
+    p = _direct(axes, E) if len(h) <= DENSE else _iterative(axes, E, guess)
+    return Collocation(axes, h, p)
 
 
 def _rowwise(factors: tuple[Array, ...]) -> Array:
@@ -63,11 +68,11 @@ def _rowwise(factors: tuple[Array, ...]) -> Array:
     return rows
 
 
-def _direct(axes: tuple[Axis, ...], expected: Expectations) -> Array:
+def _direct(axes: tuple[Axis, ...], E: tuple[Array, ...]) -> Array:
     values = axes[0].values
     for axis in axes[1:]:
         values = np.asarray(np.kron(values, axis.values), np.float64)
-    B = _rowwise(expected.E) - values
+    B = _rowwise(E) - values
     B[:, 0] = 1.0  # g = 1 (or its first panel, given the others) says nothing: the normalisation takes its place
     one = np.zeros(len(B))
     one[0] = 1.0
@@ -75,19 +80,36 @@ def _direct(axes: tuple[Axis, ...], expected: Expectations) -> Array:
     return p / p.sum()
 
 
-def spectrum(axes: tuple[Axis, ...], expected: Expectations) -> tuple[float, float]:
-    """See `Collocation.spectrum`; from all eigenvalues of the collocated K."""
-    K = _rowwise(tuple(E @ axis.inverse for E, axis in zip(expected.E, axes, strict=True)))
-    values = np.linalg.eigvals(K)
+def spectrum(step: Step, axes: tuple[Axis, ...]) -> tuple[float, float]:
+    """The gap 1 - |lambda_2| of K, and |1 - lambda| of the eigenvalue nearest to 1 among the others.
+
+    From the leading eigenvalues of K on `axes`, with the polynomials held constant outside the box: states beyond
+    its edge would otherwise add eigenvalues of their own.
+    """
+    axes = tuple(replace(axis, held=True) for axis in axes)
+    E = expectations(step, grid(axes), axes)
+    values = _leading(_rowwise(tuple(e @ axis.inverse for e, axis in zip(E, axes, strict=True))))
     rest = np.delete(values, np.abs(values - 1).argmin())
     return float(1 - np.abs(rest).max()), float(np.abs(1 - rest).min())
 
 
-def _iterative(axes: tuple[Axis, ...], expected: Expectations, guess: Collocation | None) -> Array:
+def _leading(K: Array) -> NDArray[np.complex128]:
+    """The eigenvalues of largest modulus; of a large matrix six (most are tiny, and finding all is very slow)."""
+    if len(K) <= 100:
+        return np.asarray(np.linalg.eigvals(K), np.complex128)
+    from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+    try:
+        return np.asarray(eigs(K, k=6, v0=np.ones(len(K)) / len(K), return_eigenvectors=False, tol=1e-10))
+    except ArpackNoConvergence:
+        return np.asarray(np.linalg.eigvals(K), np.complex128)
+
+
+def _iterative(axes: tuple[Axis, ...], E: tuple[Array, ...], guess: Collocation | None) -> Array:
     """GMRES for (I - K^T) p + u sum(p) = u with u the guess, whose sum is 1."""
     from scipy.sparse.linalg import LinearOperator, gmres
 
-    factors = tuple(E @ axis.inverse for E, axis in zip(expected.E, axes, strict=True))
+    factors = tuple(e @ axis.inverse for e, axis in zip(E, axes, strict=True))
     size = len(factors[0])
     u = np.full(size, 1 / size) if guess is None else transfer(guess, axes)
     first, rest = factors[0], _rowwise(factors[1:])

@@ -10,7 +10,8 @@ for each neuron i and the polynomials T_k on the interval (or its panels) of tha
 
 The mean over xi is a trapezoid sum where the integrand is analytic, and Gauss-Legendre on the pieces between
 kinks where it is not. For ReLU the lower piece is a point mass: h'_i = (1-gamma) h_i with probability
-Phi(-x_i / sigma). What falls outside the interval is put on its end; `Expectations.leak` says how much that is.
+Phi(-x_i / sigma). Outside the interval the polynomials go on, up to where they reach e^18: what is lost beyond its
+ends is a matter of the law's tails at the ends times that, and a linear network is solved exactly by any n.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from fpanalysis.stationary._result import Array, Problem
 
 REACH = gaussian.TAIL
 DIGITS = gaussian.DIGITS
+BEYOND = 18.0  #: log of the largest T_n outside the interval; points farther out are moved to where it is reached
+COARSE = 60  #: nodes from which on the polynomials are held constant outside the interval: they resolve the law's tails
 CHUNK = 1 << 21  #: next states held at once
 PROBE = np.concatenate([-np.logspace(9, -3, 200), [0.0], np.logspace(-3, 9, 200)])  #: where the range of f is read
 
@@ -39,6 +42,11 @@ class Axis:
     high: float
     n: int  #: nodes per panel
     breaks: tuple[float, ...] = ()
+    held: bool = False  #: whether the polynomials are constant outside the interval, whatever n
+
+    @property
+    def beyond(self) -> float:
+        return 0.0 if self.held or self.n >= COARSE else BEYOND
 
     @property
     def edges(self) -> Array:
@@ -216,40 +224,27 @@ class Step:
         return xi[:, None, None], (w / w.sum())[:, None, None]
 
 
-@dataclass(frozen=True)
-class Expectations:
-    """E_i (S, n_i) for each neuron, and for each state the probability to be carried past the low and high end of
-    each interval, (2, S, N)."""
-
-    E: tuple[Array, ...]
-    beyond: Array
-
-
-def expectations(step: Step, h: Array, axes: tuple[Axis, ...]) -> Expectations:
-    """The matrices E_i at the states `h` (S, N)."""
+def expectations(step: Step, h: Array, axes: tuple[Axis, ...]) -> tuple[Array, ...]:
+    """The matrices E_i (S, n_i) at the states `h` (S, N), for each neuron."""
     parts = [_some(step, part, axes) for part in _split(h, 60 + 2 * max(axis.n for axis in axes))]
-    E = tuple(np.concatenate([part.E[i] for part in parts]) for i in range(step.N))
-    return Expectations(E, np.concatenate([part.beyond for part in parts], axis=1))
+    return tuple(np.concatenate(E) for E in zip(*parts, strict=True))
 
 
 def _split(h: Array, nodes: int) -> list[Array]:
     return np.array_split(h, max(1, -(-h.size * nodes // CHUNK)))
 
 
-def _some(step: Step, h: Array, axes: tuple[Axis, ...]) -> Expectations:
+def _some(step: Step, h: Array, axes: tuple[Axis, ...]) -> list[Array]:
     branches = step.branches(h, axes)
     E = []
-    beyond = np.zeros((2, *h.shape))
     for i, axis in enumerate(axes):
         rows = np.zeros((len(axis.breaks) + 1, axis.n, len(h)))
         for k, branch in enumerate(branches):
             after, weight = branch.after[:, :, i], branch.weight[:, :, i]
             panel = min(k, len(axis.breaks)) if axis.breaks and not step.inside else None
             _accumulate(rows, axis, after, weight, panel)
-            beyond[0, :, i] += ((after < axis.low) * weight).sum(axis=0)
-            beyond[1, :, i] += ((after > axis.high) * weight).sum(axis=0)
         E.append(np.ascontiguousarray(rows.reshape(axis.size, len(h)).T))
-    return Expectations(tuple(E), beyond)
+    return E
 
 
 def _accumulate(rows: Array, axis: Axis, after: Array, weight: Array, panel: int | None) -> None:
@@ -261,7 +256,8 @@ def _accumulate(rows: Array, axis: Axis, after: Array, weight: Array, panel: int
         return
     panel = panel or 0
     low, high = axis.edges[panel], axis.edges[panel + 1]
-    t = np.clip((2 * after - (low + high)) / (high - low), -1.0, 1.0)
+    end = np.cosh(axis.beyond / axis.n)
+    t = np.clip((2 * after - (low + high)) / (high - low), -end, end)
     previous, now = weight, weight * t
     rows[panel, 0] += previous.sum(axis=0)
     rows[panel, 1] += now.sum(axis=0)

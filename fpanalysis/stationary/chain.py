@@ -20,20 +20,26 @@ from typing import Any
 import numpy as np
 
 from fpanalysis.results import InputError, Provenance, Status
-from fpanalysis.stationary._box import first_box, grows, moved
-from fpanalysis.stationary._collocation import Collocation, collocate
+from fpanalysis.stationary._box import core, first_box, grows, moved
+from fpanalysis.stationary._chain_density import basins, density, fine
+from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Axis, Step
 
 TOLERANCE = {1: 1e-10, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
 LADDER = {
-    1: (24, 36, 54, 80, 120, 180, 270, 400),
+    1: (24, 36, 54, 72, 100, 150, 220, 320),
     2: (14, 20, 28, 40, 54),
     3: (8, 12, 16, 20, 24),
 }  #: nodes per axis
-ATTEMPTS = 40  #: solves that the search for box and resolution may take
-SPECTRUM = (60, 400)  #: states up to which eigenvalues are computed: as a rule, and where one is close to 1
-TRUSTED = 1e-9  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
+LARGEST = {1: 2000, 2: 3200, 3: 14000}  #: states that a grid may have
+ATTEMPTS = 20  #: solves that the search for box and resolution may take
+SPECTRUM = {1: 48, 2: 16, 3: 7}  #: nodes per axis on which eigenvalues are computed
+NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are computed again on all nodes
+TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
+HEAVY = 100.0  #: `tails` from which on no value is given
+WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
+MASS = 1e-2  #: mass deficit of the density from which on none is given
 USELESS = 0.1  #: error, in standard deviations, from which on no value is given
 
 
@@ -42,12 +48,9 @@ class Search:
     """Where the search for box and resolution stands."""
 
     found: Collocation
-    gap: float
-    separation: float  #: |1 - lambda| of the eigenvalue nearest to 1
     change: Array  #: (N,), of the mean at the last refinement
     spread: float  #: change of the standard deviations at the last refinement, relative
     levels: list[tuple[int, float]] = field(default_factory=list)  #: nodes per axis and mean of neuron 0
-    leak_before: float = 0.0  #: what leaked out of the box of the level before
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0, *, tolerance: float | None = None) -> list[Stationary]:
@@ -71,9 +74,10 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
             search = _search(step, problem, tolerance or TOLERANCE[N])
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
-    if search.separation < TRUSTED:
-        return _metastable(problem, _box(search.found), search.separation)
-    return _result(problem, step, search)
+    gap, separation = _spectrum(step, search.found)
+    if separation < TRUSTED:
+        return _metastable(problem, _box(search.found), separation)
+    return _result(problem, step, search, gap, separation)
 
 
 def _why_not(problem: Problem) -> str:
@@ -102,22 +106,41 @@ def _search(step: Step, problem: Problem, tolerance: float) -> Search:
     """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters."""
     limits, ladder, level = step.limits(), LADDER[step.N], 0
     box = first_box(step, problem.start)
+    held = core(step)
     found = collocate(step, _axes(step, box, ladder[0]))
-    search = Search(found, *found.spectrum(), np.full(step.N, np.inf), np.inf, [(ladder[0], float(found.mean[0]))])
+    search = Search(found, np.full(step.N, np.inf), np.inf, [(ladder[0], float(found.mean[0]))])
     for _ in range(ATTEMPTS):
-        leak = search.found.leak.max()
-        leaks = leak > 1e-8 and leak > 0.1 * search.leak_before
-        box = moved(box, search.found, limits, leaks)
-        if leak < 1e-3 or not leaks:
+        heavy = tails(search.found, limits)
+        box = moved(step, box, search.found, limits, held)
+        if heavy <= 1:
             level += 1
         if level == len(ladder):
             return search
-        found = collocate(step, _axes(step, box, ladder[level]), search.found)
+        axes = _axes(step, box, ladder[level])
+        if np.prod([axis.size for axis in axes]) > LARGEST[step.N]:
+            return search
+        found = collocate(step, axes, search.found)
         search = _compare(search, found, ladder[level])
-        change = max(search.change.max() / deviation(found), search.spread)
-        if search.separation < TRUSTED or (change <= tolerance and found.leak.max() <= max(1e-8, tolerance)):
+        close = max(search.change.max() / deviation(found), search.spread) <= tolerance
+        if close and tails(found, limits) <= 1:
             return search
     return search
+
+
+def tails(found: Collocation, limits: Array) -> float:
+    """The heaviest of the law's tails at edges that are not bounds of the state."""
+    return float(np.where(_box(found) == limits, 0.0, found.tails).max())
+
+
+def _spectrum(step: Step, found: Collocation) -> tuple[float, float]:
+    """Gap and separation, on few nodes where they are large, on all where they are small."""
+    panels = max(axis.size // axis.n for axis in found.axes)
+    n = min(found.axes[0].n, max(SPECTRUM[step.N] // panels, 12))
+    box = _box(found)
+    gap, separation = spectrum(step, _axes(step, box, n))
+    if separation < NEAR and len(found.p) <= 500:
+        gap, separation = spectrum(step, found.axes)
+    return gap, separation
 
 
 def deviation(found: Collocation) -> float:
@@ -129,26 +152,31 @@ def deviation(found: Collocation) -> float:
 def _compare(search: Search, found: Collocation, n: int) -> Search:
     change = np.abs(found.mean - search.found.mean)
     spread = float(np.abs(found.cov - search.found.cov).max() / deviation(found) ** 2)
-    few = len(found.p) <= SPECTRUM[search.separation < 1e-3]
-    spectrum = found.spectrum() if few else (search.gap, search.separation)
     levels = [*search.levels, (n, float(found.mean[0]))]
-    return Search(found, *spectrum, change, spread, levels, float(search.found.leak.max()))
+    return Search(found, change, spread, levels)
 
 
-def _result(problem: Problem, step: Step, search: Search) -> Stationary:
+def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float) -> Stationary:
     net, found = problem.network, search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
-    rounding = 1e-15 * (np.abs(found.mean).max() + width)
-    error = search.change + (found.leak.sum(axis=0) * width + rounding) / min(search.separation, 1.0)
-    details = {
+    rounding = 1e-16 * (np.abs(found.mean).max() + width)
+    error = 2 * search.change + rounding / min(separation, 1.0)
+    details: dict[str, Any] = {
         "nodes": tuple(axis.size for axis in found.axes),
         "box": _box(found),
-        "leak": float(found.leak.sum()),
+        "tails": tails(found, step.limits()),
         "levels": tuple(search.levels),
     }
-    if not np.isfinite(error).all() or error.max() > USELESS * deviation(found):
+    if not np.isfinite(error).all() or error.max() > USELESS * deviation(found) or details["tails"] > HEAVY:
+        if separation < WEAK:
+            return _metastable(problem, _box(found), separation)
         reason = f"the mean still changes by {search.change.max():.1g} at {details['nodes']} nodes"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
+    law, marginals = density(step, fine(step, found))
+    if law is not None:
+        details["mass_deficit"] = 1 - law.mass
+        if abs(1 - law.mass) > MASS:
+            law, marginals = None, {}
     rates = found.p @ net.activation.f(found.h) if step.current else found.mean
     slope = step.slope if step.current else 1.0
     return Stationary(
@@ -163,5 +191,8 @@ def _result(problem: Problem, step: Step, search: Search) -> Stationary:
         start=problem.start,
         provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details=details | {"rates": rates},
-        gap=search.gap,
+        density=law,
+        marginals=marginals,
+        gap=gap,
+        basins=basins(problem, step, found, law),
     )
