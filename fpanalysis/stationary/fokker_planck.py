@@ -1,0 +1,180 @@
+"""Fokker-Planck: the stationary law of the step's diffusion approximation (see `_diffusion`), one to three neurons.
+
+    0 = - sum_i d/dh_i (A_i p) + 1/2 sum_i d^2/dh_i^2 (B_i p)
+
+One neuron: the zero-flux law p ~ 1/B exp(integral of 2 A / B) by quadrature in log space (`_zero_flux`), to rounding
+for barriers of any height. Two and three: `_few_neurons`. The approximation itself is not exact at finite gamma:
+`error` covers the truth, the exact chain, by comparison with it, else by an estimate of what the diffusion misses
+(`_diffusion_error`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.stationary import _few_neurons, _one_neuron
+from fpanalysis.stationary._compare import compare as compared
+from fpanalysis.stationary._compare import judged
+from fpanalysis.stationary._diffusion import Diffusion
+from fpanalysis.stationary._diffusion_error import law_error
+from fpanalysis.stationary._finite_volume import NoBox
+from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed
+from fpanalysis.stationary._zero_flux import Frozen, NoLaw, Unresolved
+
+METHOD = "fokker-planck"
+LARGEST = 3  #: neurons
+COMPARED = 2  #: neurons up to which the exact chain is solved as well, by default
+SAFETY = 2.0  #: stated over estimated error of the approximation
+RESOLVED = 1e-9  #: spectral gap below which a null vector in two or three dimensions is not trusted
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A law of the diffusion; `numerical` (N,) bounds the error of its mean as a solution of the equation."""
+
+    mean: Array
+    cov: Array
+    numerical: Array
+    rates: Array  #: E f(h)
+    density: Density | None
+    marginals: dict[str, Density]
+    gap: float
+    basins: tuple[Basin, ...] | None
+    details: dict[str, Any]
+
+
+def solve(problems: Sequence[Problem], rng: Any = 0, *, compare: bool | None = None) -> list[Stationary]:
+    """The law of each problem; `rng` is not used: the method is deterministic.
+
+    `compare` says whether the exact chain is solved as well, to say how far the approximation is from it; None: for
+    one and two neurons. Raises `InputError` on any other value.
+    """
+    if compare is not None and not isinstance(compare, bool):
+        raise InputError(f"compare must be True, False or None; found {compare!r}")
+    return [_solve(problem, problem.net.N <= COMPARED if compare is None else compare) for problem in problems]
+
+
+def _solve(problem: Problem, compare: bool) -> Stationary:
+    N = problem.net.N
+    if N > LARGEST:
+        reason = (
+            f"{METHOD} solves for at most {LARGEST} neurons, this network has {N}: use 'closure', 'reduced' or "
+            "'monte-carlo'"
+        )
+        return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=reason)
+    silent = np.flatnonzero(np.broadcast_to(problem.sigma, (N,)) == 0)
+    if len(silent):
+        reason = f"neuron {silent[0]} has no noise of its own, so the diffusion is degenerate: use 'monte-carlo'"
+        return failed(problem, METHOD, Status.NOT_APPLICABLE, reason=reason)
+    try:
+        solution = _of_one(problem) if N == 1 else _of_few(problem)
+    except Frozen as narrow:
+        solution = _gaussian(problem, narrow)
+    except (NoLaw, NoBox) as error:
+        reason = f"no stationary law was found: {error}"
+        return failed(problem, METHOD, Status.DIVERGED, reason=reason)
+    except Unresolved as error:
+        return failed(problem, METHOD, Status.NOT_CONVERGED, reason=str(error))
+    result = _result(problem, solution)
+    return judged(result, compared(problem, result)) if compare and result.status.ok else result
+
+
+def _of_one(problem: Problem) -> Solution:
+    law, stable = _one_neuron.solve_one(problem)
+    mean, cov = np.array([law.mean]), np.array([[law.variance]])
+    density = _one_neuron.density(law)
+    return Solution(
+        mean=mean,
+        cov=cov,
+        numerical=law.residual * np.sqrt(cov[0]) + 4e-16 * np.abs(mean),
+        rates=np.array([law.expectation(problem.network.activation.f(law.h[..., None])[..., 0])]),
+        density=density,
+        marginals={"neuron 0": density},
+        gap=_one_neuron.gap(law),
+        basins=_one_neuron.basins(law, stable),
+        details={"domain": np.array([law.domain]), "scheme": "quadrature", "resolution": len(law.h)},
+    )
+
+
+def _gaussian(problem: Problem, narrow: Frozen) -> Solution:
+    """The law about its only centre where it is too narrow for anything but the linearised dynamics."""
+    mean, width = np.array([narrow.h]), np.array([narrow.width])
+    rate = Diffusion.of(problem).along(mean)[2]
+    return Solution(
+        mean=mean,
+        cov=width[:, None] ** 2,
+        numerical=width**2 + 1e-3 * width + 4e-16 * np.abs(mean),
+        rates=problem.network.activation.f(mean),
+        density=None,
+        marginals={},
+        gap=float(-np.expm1(rate[0])),
+        basins=None,
+        details={"domain": np.array([mean + width * k for k in (-10, 10)]).T, "scheme": "linear", "resolution": 0},
+    )
+
+
+def _of_few(problem: Problem) -> Solution:
+    found = _few_neurons.solve_few(problem)
+    density, marginals = _few_neurons.density(found.law)
+    details = {"domain": found.box, "scheme": found.scheme, "resolution": found.resolution}
+    parts = (found.mean, found.cov, found.numerical, found.rates, density, marginals, found.gap, found.basins)
+    return Solution(*parts, details)
+
+
+def _result(problem: Problem, solution: Solution) -> Stationary:
+    net = problem.network
+    missed, more = law_error(Diffusion.of(problem), solution.mean, solution.cov, solution.basins)
+    error = solution.numerical + SAFETY * missed
+    rate = net.form == "rate"
+    slope = 1.0 if rate else np.abs(net.activation.df(solution.mean))
+    result = Stationary(
+        mean=solution.mean,
+        cov=solution.cov,
+        error=error,
+        output=net.readout(solution.mean if rate else solution.rates),
+        output_error=np.abs(net.readout_weights) @ (slope * error),
+        status=Status.OK,
+        method=METHOD,
+        scope="global",
+        start=problem.start,
+        provenance=Provenance(METHOD, net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
+        details={
+            **solution.details,
+            "mass_error": 0.0 if solution.density is None else abs(solution.density.mass - 1),
+            "numerical_error": solution.numerical,
+            "approximation_estimate": missed,
+            "variance_estimate": np.diag(more),
+        },
+        density=solution.density,
+        gap=solution.gap if np.isfinite(solution.gap) else None,
+        basins=solution.basins,
+        marginals=solution.marginals,
+    )
+    return _unless_frozen(problem, result)
+
+
+def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
+    """`result`, or, where the basins exchange too rarely for the null vector of a matrix, only what holds in each."""
+    if problem.net.N == 1 or result.basins is None or (result.gap is not None and result.gap > RESOLVED):
+        return result
+    size = "unknown" if result.gap is None else f"{result.gap:.1e}"
+    reason = f"the spectral gap, {size}, is below what a null vector in float64 resolves: the basins are not weighed"
+    nan = np.full(problem.net.N, np.nan)
+    return replace(
+        result,
+        mean=nan,
+        cov=np.full(result.cov.shape, np.nan),
+        error=nan,
+        output=np.full(problem.net.n_out, np.nan),
+        output_error=np.full(problem.net.n_out, np.nan),
+        status=Status.METASTABLE,
+        density=None,
+        marginals={},
+        details={**result.details, "reason": reason},
+        basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins),
+    )
