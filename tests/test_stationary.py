@@ -11,7 +11,7 @@ RING = 3 * np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
 def test_methods_are_the_files():
-    assert methods() == ["chain", "closure", "fokker-planck", "monte-carlo", "small-noise"]
+    assert methods() == ["chain", "closure", "fokker-planck", "monte-carlo", "reduced", "small-noise"]
 
 
 @pytest.mark.parametrize("method", ["auto", "closure", "monte-carlo", "small-noise"])
