@@ -1,12 +1,11 @@
 """Gaussian closure: exact where it must be, against the exact one-neuron chain, invariances, statuses."""
 
 import json
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import exact_moments
+from chains import exact_law, exact_moments
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 
@@ -81,28 +80,43 @@ def test_reference_digits_lie_within_the_stated_error(case):
     assert st.cov[0, 0] == pytest.approx(case["chain_var"], rel=5e-3)
 
 
-def one_neuron_cases():
-    grid = product(("relu", "softplus", "tanh"), ("in", "out"), (-3.0, -1.0, 0.5, 0.8), (0.1, 0.5, 1.0), (0.3, 1.0))
-    for activation, placement, w, gamma, sigma in grid:
-        yield fpa.Network(W=[[w]], b=[0.2], gamma=gamma, sigma=sigma, activation=activation, placement=placement)
+def drawn_networks(count, N, seed):
+    """Weights of gain up to 1 (one neuron: w from -5 to 0.9), gamma 0.02 to 1 and sigma 0.05 to 3 on log scales."""
+    rng = np.random.default_rng(seed)
+    activations = ("softplus", "tanh", "sigmoid", "erf", "relu", {"name": "leaky_relu", "slope": 0.1})
+    for k in range(count):
+        activation, kind = activations[k % 6], ("in", "out", "current")[rng.integers(3)]
+        if N > 1 and k % 6 >= 4:
+            kind = "in"  # elsewhere the oracle of several neurons wants a smooth f
+        w = np.diag(rng.uniform(-5, 0.9, 1)) if N == 1 else rng.uniform(0.3, 1) * rng.normal(size=(N, N)) / np.sqrt(N)
+        gamma, sigma = (float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in ((0.02, 1), (0.05, 3)))
+        placed = {"form": "current"} if kind == "current" else {"placement": kind}
+        b = 0.7 * rng.normal(size=N)
+        yield fpa.Network(W=w, b=b, gamma=gamma, sigma=sigma, activation=activation, **placed)
 
 
-def test_stated_error_covers_the_exact_chain():
-    """Over a grid of one-neuron chains, where closures are worst: 95 % covered; the correction improves the mean."""
-    covered, gain = [], []
-    for net in one_neuron_cases():
+@pytest.mark.parametrize(("N", "count", "seed"), [(1, 90, 11), (2, 48, 12)])
+def test_stated_errors_cover_the_exact_chain(N, count, seed):
+    """Networks drawn anew, not those the errors were calibrated on: 95 % of means and 90 % of covariances are covered,
+    by errors no more than ten times too large in the median."""
+    mean, cov, gain = [], [], []
+    for net in drawn_networks(count, N, seed):
         st = fpa.stationary(net, method="closure")
         if not st.status.ok:
             continue
-        exact, _, uncertain = exact_moments(net)
-        miss = abs(exact - st.mean[0])
-        if uncertain > 0.1 * miss:  # the oracle cannot judge
-            continue
-        covered.append(miss <= st.error[0])
-        gain.append(abs(exact - st.mean[0] + st.details["correction"][0]) / miss)
-    assert len(covered) > 80
-    assert np.mean(covered) >= 0.95
-    assert np.median(gain) > 4
+        exact, C, uncertain, uncertain_C = exact_law(net)
+        miss, missed = np.abs(exact - st.mean), np.abs(C - st.cov)
+        # where the oracle can judge, and the miss is not rounding
+        known = (miss > 10 * uncertain) & (miss > 1e-11 * (1 + np.abs(exact)))
+        known_C = (missed > 10 * uncertain_C) & (missed > 1e-8 * np.diag(C).max())
+        mean += list(st.error[known] / miss[known])
+        cov += list(st.details["cov_error"][known_C] / missed[known_C])
+        gain += list(np.abs(exact - st.mean + st.details["correction"])[known] / miss[known])
+    assert len(mean) > 30
+    assert np.mean(np.array(mean) >= 1) >= 0.95
+    assert np.mean(np.array(cov) >= 1) >= 0.9
+    assert np.median(mean) < 10
+    assert np.median(gain) > 8
 
 
 def test_error_orders_with_the_noise():
@@ -154,7 +168,9 @@ def test_without_leak_the_current_is_the_rate_forms_input(activation):
     rate = closure(random_network(9, activation=activation, gamma=1.0, gain=0.6))
     net = random_network(9, activation=activation, gamma=1.0, gain=0.6, form="current")
     current = closure(net)
-    np.testing.assert_allclose(current.mean, net.W @ rate.mean + net.b, rtol=0, atol=1e-8)
+    # their sums over lags start one apart, and hold to 2e-3 each
+    allowed = 1e-8 + 4e-3 * np.abs(current.details["correction"]).max()
+    np.testing.assert_allclose(current.mean, net.W @ rate.mean + net.b, rtol=0, atol=allowed)
     np.testing.assert_allclose(current.cov, net.W @ rate.cov @ net.W.T + 0.25 * np.eye(9), rtol=0, atol=2e-6)
 
 
