@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chains import exact_law, exact_moments
+from problems import hopfield_network, low_rank_network
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
+from fpanalysis.stationary._branch import EDGE
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "stationary.json").read_text())
 
@@ -244,6 +246,70 @@ def test_noise_that_destroys_the_basin_is_a_status():
     assert np.isnan(st.mean).all()
 
 
+def fold(N, w, b, gamma, low):
+    """Largest sigma at which N identical tanh neurons, W = w / N, have a closure solution on the branch of `low` < 0.
+
+    Parametrised by the operating point a: s from M(a, s) = (a - b) / w, the variance v of the population mean from its
+    own scalar equation, and sigma^2 = s^2 - w^2 v.
+    """
+    f = fpa.Network(W=[[w]], activation="tanh").activation
+
+    def sigma2(a):
+        m = (a - b) / w
+        s = brentq(lambda s: float(f.M(a, s)) - m, 1e-6, 50)
+        c = f.hermite(a, s, 40)[1:] ** 2
+        V, gain = float(f.V(a, s)), 1 - (1 - gamma) ** 2 - 2 * gamma * (1 - gamma) * w * float(f.G(a, s))
+
+        def excess(v):
+            shared = c @ np.minimum(w**2 * v / s**2, 1.0) ** np.arange(1, 41)
+            return gain * v - gamma**2 * (V + (N - 1) * shared) / N
+
+        return s**2 - w**2 * brentq(excess, 0, s**2 / w**2)
+
+    grid = w * (low + np.linspace(0.02, 1, 600) * abs(low)) + b
+    values = []
+    for a in grid:
+        try:
+            values.append(sigma2(a))
+        except ValueError:  # no such s, or v: beyond the branch
+            break
+    return np.sqrt(np.max(values))
+
+
+@pytest.mark.parametrize(("N", "b"), [(1, 0.05), (1, 0.25), (64, 0.05)])
+def test_the_end_of_a_basin_is_the_fold_of_the_equations(N, b):
+    """Two tanh wells: the level at which the shallow one ends, once for a sweep, against scalar root-finding."""
+    net = fpa.Network(W=np.full((N, N), 2 / N), b=np.full(N, b), gamma=0.1, activation="tanh")
+    start = locate(net, np.zeros(0), 0.0, np.full(N, -0.9)).start
+    levels = (0.2, 0.5, 1.5, 2.0)
+    laws = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
+    assert [st.status for st in laws] == 2 * [fpa.Status.OK] + 2 * [fpa.Status.LEFT_BASIN]
+    edge = fold(N, 2.0, b, 0.1, start[0])
+    for st in laws[2:]:
+        assert edge * (1 - 2 * EDGE) < st.details["last_sigma"] <= edge * (1 + 1e-5)
+        assert f"ceases to exist at sigma = {st.details['last_sigma']:.3g}" in st.reason
+        assert np.isnan(st.mean).all()
+
+
+@pytest.mark.parametrize(
+    "net", [low_rank_network(64, 1, gain=1.6, seed=1), hopfield_network(2, N=32)], ids=["rank 1", "hopfield"]
+)
+def test_below_the_end_of_a_basin_there_is_a_law_and_above_none(net):
+    points = fpa.find_fixed_points(net)
+    ends = []
+    for start in points.h[points.stable]:
+        st = fpa.stationary(net, sigma=2.0, start=start, method="closure")
+        if st.status.ok:
+            continue
+        ends.append(st.details["last_sigma"])
+        assert st.status is fpa.Status.LEFT_BASIN
+        assert fpa.stationary(net, sigma=0.97 * ends[-1], start=start, method="closure").status.ok
+        assert not fpa.stationary(net, sigma=1.05 * ends[-1], start=start, method="closure").status.ok
+    assert ends
+    if len(ends) == 4:  # the patterns and their negatives are alike
+        assert np.ptp(ends) < 2 * EDGE * max(ends)
+
+
 def test_a_mean_that_left_its_basin_says_so():
     """The weak well of a tilted bistable neuron is gone at large noise: its mean flows to the other well."""
     net = fpa.Network(W=[[2.0]], b=[0.25], gamma=0.1, activation="tanh", sigma=0.8)
@@ -251,5 +317,5 @@ def test_a_mean_that_left_its_basin_says_so():
     low = weak.h[weak.stable][np.argmin(weak.h[weak.stable])]
     assert low[0] < 0
     st = fpa.stationary(net, method="closure", start=low)
-    assert st.status in (fpa.Status.LEFT_BASIN, fpa.Status.NOT_CONVERGED, fpa.Status.UNSTABLE)
+    assert st.status is fpa.Status.LEFT_BASIN
     assert np.isnan(st.mean).all()

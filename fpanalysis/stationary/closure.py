@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from fpanalysis.fixed_points import settle
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
+from fpanalysis.stationary._branch import FAILURES, End, follow
 from fpanalysis.stationary._cumulants import Source, cumulants, first_order, second_order
-from fpanalysis.stationary._equations import TOLERANCE, NotConverged, Solution, State, iterate, jacobian
-from fpanalysis.stationary._lyapunov import Lyapunov, Unstable
+from fpanalysis.stationary._equations import TOLERANCE, Solution, iterate, jacobian
+from fpanalysis.stationary._lyapunov import Lyapunov
 from fpanalysis.stationary._nonlinear import Nonlinear, nonlinear_moments
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed, unsettled
 
@@ -39,101 +39,35 @@ LAGS = 2e-3  #: relative precision of the sum over lags, and of the response to 
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
-    """Each problem by the closure; problems that share network, input and start are solved upward in sigma,
-    each from the level below it. `rng` is not used: the method is deterministic."""
-    results: list[Stationary] = [failed(problem, "closure", Status.NOT_CONVERGED) for problem in problems]
+    """Each problem by the closure; problems that share network, input and start are solved upward in sigma, each from
+    the levels below it, up to where their branch of solutions ends. `rng` is not used: the method is deterministic.
+
+    Where the branch has ended, `details["last_sigma"]` is the last level on it, and `reason` says why."""
+    results = [failed(problem, "closure", unsettled(problem)) for problem in problems]
     for chain in _sweeps(problems):
-        warm: list[State] = []
-        for k in chain:
-            results[k] = _solve(problems[k], warm)
-        solved = [k for k in chain if results[k].status.ok]
-        for k in _strayed([problems[k] for k in solved], [results[k].mean for k in solved]):
-            left = results[solved[k]]
-            results[solved[k]] = failed(problems[solved[k]], "closure", Status.LEFT_BASIN, tentative_mean=left.mean)
+        levels = [np.broadcast_to(problems[k].sigma, (problems[k].net.N,)).astype(float) for k in chain]
+        for k, found in zip(chain, follow([problems[k] for k in chain], levels), strict=True):
+            results[k] = _answer(problems[k], found)
     return results
 
 
 def _sweeps(problems: Sequence[Problem]) -> Iterator[list[int]]:
     groups: dict[tuple[int, bytes, bytes], list[int]] = {}
     for k, problem in enumerate(problems):
-        groups.setdefault((id(problem.net), problem.u.tobytes(), problem.start.tobytes()), []).append(k)
+        if problem.stable:
+            groups.setdefault((id(problem.net), problem.u.tobytes(), problem.start.tobytes()), []).append(k)
     for chain in groups.values():
         yield sorted(chain, key=lambda k: float(np.max(problems[k].sigma)))
 
 
-def _solve(problem: Problem, warm: list[State]) -> Stationary:
-    if not problem.stable:
-        return failed(problem, "closure", unsettled(problem))
-    sigma = np.broadcast_to(problem.sigma, (problem.net.N,)).astype(float)
+def _answer(problem: Problem, found: Solution | End) -> Stationary:
+    if isinstance(found, End):
+        return failed(problem, "closure", found.status, last_sigma=found.last_sigma, reason=found.reason)
     try:
-        plain = _reach(problem, sigma, warm)
-        result = _result(problem, plain)
-    except (Unstable, np.linalg.LinAlgError):
-        return failed(problem, "closure", Status.UNSTABLE)
-    except NotConverged:
-        return failed(problem, "closure", Status.NOT_CONVERGED)
-    warm.append(plain.state)
-    return result
-
-
-def _reach(problem: Problem, sigma: Array, warm: list[State]) -> Solution:
-    """Solve at once, or, where that fails, level by level."""
-    try:
-        return iterate(problem, _guess(problem, sigma, warm))
-    except (Unstable, NotConverged):
-        return _continuation(problem, sigma, warm)
-
-
-def _guess(problem: Problem, sigma: Array, warm: list[State]) -> State:
-    """Extrapolated from the levels below (a polynomial in the noise level through up to three of them and the
-    fixed point), or the fixed point itself."""
-    by_level = {float(np.max(state.sigma)): state for state in warm if np.max(state.sigma) > 0}
-    past = list(by_level.values())[-3:]  # each level once: profiles with the same largest entry share a node
-    if not past:
-        return State(sigma, problem.start.copy(), np.zeros_like(problem.network.W))
-    x, nodes = float(np.max(sigma)), [float(np.max(state.sigma)) for state in past]
-    m = _lagrange(x, [0.0, *nodes], [problem.start, *(state.m for state in past)])
-    C = x**2 * _lagrange(x, nodes, [state.C / node**2 for state, node in zip(past, nodes, strict=True)])
-    return State(sigma, m, C)
-
-
-def _lagrange(x: float, nodes: list[float], values: list[Array]) -> Array:
-    total = np.zeros_like(values[0])
-    for i, value in enumerate(values):
-        total += value * np.prod([(x - q) / (nodes[i] - q) for j, q in enumerate(nodes) if j != i])
-    return total
-
-
-def _continuation(problem: Problem, sigma: Array, warm: list[State]) -> Solution:
-    """Reach `sigma` from the nearest solved level in steps that halve where one fails."""
-    path = list(warm)
-    low = path[-1].sigma if path else np.zeros_like(sigma)
-    done, step, tries = 0.0, 0.5, 0
-    while True:
-        t = min(1.0, done + step)
-        level = low + t * (sigma - low)
-        tries += 1
-        try:
-            found = iterate(problem, _guess(problem, level, path))
-        except (Unstable, NotConverged):
-            step /= 2
-            if step < 1 / 64 or tries > 40:
-                raise
-            continue
-        if t == 1.0:
-            return found
-        path.append(found.state)
-        done = t
-
-
-def _strayed(problems: list[Problem], means: list[Array]) -> list[int]:
-    """Those whose noisy mean the noise-free dynamics does not bring back to the fixed point it belongs to."""
-    if not problems:
-        return []
-    start = problems[0].start
-    h, rests = settle(problems[0].net, np.array(means), problems[0].u)
-    back = rests & (np.abs(h - start).max(axis=1) <= 1e-5 * (1 + np.abs(start).max()))
-    return [k for k, home in enumerate(back) if not home]
+        return _result(problem, found)
+    except FAILURES:
+        reason = "the closure equations have a solution, but none with their correction"
+        return failed(problem, "closure", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.state.m)
 
 
 def _result(problem: Problem, plain: Solution) -> Stationary:
