@@ -42,7 +42,8 @@ def _range(net):
 
 def _collocation(net, box, n, wider):
     (low, high), sd = box
-    margin = (2 if net.N > 1 else 5) * np.maximum(sd, 1e-9) * (1 + 0.1 * wider)
+    sd = sd + net.gamma * net.sigma / 2  # neurons that the run has not seen fire
+    margin = (2 if net.N > 1 else 5) * sd * (1 + 0.1 * wider)
     low, high = low - margin, high + margin
     inside = net.form == "rate" and net.placement == "in"
     if inside and net.activation.name in BOUNDS:

@@ -184,8 +184,10 @@ def test_a_sweep_agrees_with_single_solves(kwargs):
     sweep = solve([Problem(net, problem.u, s, problem.start) for s in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9)
+        # the correction, of C and through it of m, is followed to 1e-4 of itself
+        allowed = 1e-9 + 2e-4 * np.abs(alone.details.get("correction", np.zeros(1))).max()
+        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
+        np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9 + 1e-5 * np.abs(alone.cov).max())
     assert np.array_equal(sweep[1].mean, problem.start)
     assert not sweep[1].error.any()
 
@@ -197,7 +199,9 @@ def test_problems_of_one_level_share_a_sweep():
     levels = [0.3, 0.3, np.linspace(0.1, 0.3, 5), 0.5]
     sweep = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
-        np.testing.assert_allclose(st.mean, closure(net, sigma=level).mean, rtol=0, atol=1e-9)
+        alone = closure(net, sigma=level)
+        allowed = 1e-9 + 2e-4 * np.abs(alone.details["correction"]).max()
+        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
 
 
 def test_numbers_or_vectors_for_sigma_and_gamma_are_one():

@@ -43,7 +43,7 @@ from fpanalysis.stationary._nonlinear import Nonlinear
 Array = NDArray[np.float64]
 
 PER_STRIDE = 4  #: fewest lags summed at one stride before it doubles
-END = 5e-3  #: size of the last term and of the tail beyond it, relative to the sum, at which the sum ends
+END = 1e-2  #: size of the last term and of the tail beyond it, relative to the sum, at which the sum ends
 SMOOTH = 0.1  #: largest relative curvature from lag to lag at which the stride may double
 EVALUATIONS = 160
 

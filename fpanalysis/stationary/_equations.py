@@ -20,7 +20,8 @@ from fpanalysis.stationary._lyapunov import Lyapunov
 from fpanalysis.stationary._result import Array, Problem
 
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
-FOLLOW = 1e-6  #: the same for the response to a source, relative to that response
+FOLLOW = 1e-4  #: the same for the response to a source, relative to that response
+PRECISION = 1e-3  #: of the Lyapunov solves, relative: they precondition the iteration
 ITERATIONS = 80
 DEPTH = 6  #: steps that Anderson acceleration looks back
 ORDERS = (4, 48)  #: fewest and most terms of Mehler's sum
@@ -85,7 +86,7 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
             r += extra.R
         if solver is None or change > 0.3 * last:
             solver = Lyapunov(jacobian(net, terms.moments.G), np.float32)
-        correction = solver.solve(r, 1e-4)
+        correction = solver.solve(r, PRECISION)
         correction = (correction + correction.T) / 2
         last, change = change, float(np.abs(correction).max() / np.abs(C + correction).max())
         drift = float(np.abs(m - previous).max()) / (scale + float(np.abs(m - problem.start).max()))

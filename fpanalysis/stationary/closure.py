@@ -26,14 +26,14 @@ import numpy as np
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
 from fpanalysis.stationary._branch import FAILURES, End, follow
-from fpanalysis.stationary._cumulants import Source, cumulants, first_order, second_order
+from fpanalysis.stationary._cumulants import Cumulants, Source, cumulants, first_order, second_order
 from fpanalysis.stationary._equations import TOLERANCE, Solution, iterate, jacobian
-from fpanalysis.stationary._lyapunov import Lyapunov
 from fpanalysis.stationary._nonlinear import Nonlinear, nonlinear_moments
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed, unsettled
 
 SAFETY = 6.0  #: stated error over the size of the second-order terms: docs/benchmarks.md says what it covers
 COV_SAFETY = 12.0  #: the same for the covariance
+TAILS = 0.1  #: least relative error of the probability of rare events
 ROUNDING = 1e-13  #: relative precision of the mean, to which Newton's iteration solves
 LAGS = 2e-3  #: relative precision of the sum over lags, and of the response to it
 
@@ -80,7 +80,7 @@ def _result(problem: Problem, plain: Solution) -> Stationary:
     found = iterate(problem, plain.state, plain, first)
     m, rates = found.state.m, found.terms.moments.M + first.f
     change = rates - terms.moments.M
-    sizes, dC = _remainder(net, plain, x, second_order(net, C, G, x, q))
+    sizes, dC = _remainder(net, plain, x, second_order(net, C, G, x, q), _rare(net, plain, x, q))
     cut = TOLERANCE * x.M[2] * terms.s**2 + ROUNDING * (1 + np.abs(rates))
     parts = np.vstack([SAFETY * sizes, LAGS * change, terms.remainder * change, cut])
     unknown = 1.0 if q.converged else np.inf
@@ -109,13 +109,24 @@ def _result(problem: Problem, plain: Solution) -> Stationary:
     )
 
 
-def _remainder(net: Network, plain: Solution, x: Nonlinear, second: Sequence[Source]) -> tuple[Array, Array]:
+def _remainder(
+    net: Network, plain: Solution, x: Nonlinear, second: Sequence[Source], rare: Array
+) -> tuple[Array, Array]:
     """Sizes of what the first order leaves out: parts of the change of the mean of f (one per row), and of C."""
     N, G = net.N, plain.terms.moments.G
-    lyapunov = Lyapunov(jacobian(net, G), np.float32)
-    dC = [lyapunov.solve(part.R, 1e-3) for part in second]
+    dC = [plain.solver.solve(part.R, 1e-2) for part in second]  # to the accuracy of a size
     O = net.W if net.form == "rate" else np.eye(N)
     spreads = [x.M[2] / 2 * np.einsum("ij,ij->i", O @ part, O) for part in dC]
-    df = np.column_stack([*(part.f for part in second), *spreads, x.rare])
+    df = np.column_stack([*(part.f for part in second), *spreads, rare])
     # E f changes by df + G do, where do = W dE f in both forms
     return np.linalg.solve(np.eye(N) - G[:, None] * net.W, df).T, np.sum(np.abs(dC), axis=0)
+
+
+def _rare(net: Network, plain: Solution, x: Nonlinear, q: Cumulants) -> Array:
+    """What events beyond three standard deviations may add to the mean of f, (N,): of what they do in a Gaussian, the
+    share of recurrent variance, times the relative change of such tails by skewness (27 / 6) and kurtosis (81 / 24),
+    at least TAILS and at most all of it."""
+    s2 = np.maximum(plain.terms.s**2, 1e-300)
+    direct = plain.state.sigma**2 / s2 if net.form == "rate" and net.placement == "in" else 0.0
+    change = TAILS + 4.5 * np.abs(q.t) / s2**1.5 + 3.4 * np.abs(q.k) / s2**2
+    return np.asarray(x.rare * np.maximum(1 - direct, 0) * np.minimum(change, 1))
