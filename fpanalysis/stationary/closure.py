@@ -32,7 +32,7 @@ from fpanalysis.stationary._nonlinear import Nonlinear, nonlinear_moments
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed, unsettled
 
 SAFETY = 6.0  #: stated error over the size of the second-order terms: docs/benchmarks.md says what it covers
-COV_SAFETY = 12.0  #: the same for the covariance
+COV_SAFETY = 10.0  #: the same for the covariance
 TAILS = 0.1  #: least relative error of the probability of rare events
 ROUNDING = 1e-13  #: relative precision of the mean, to which Newton's iteration solves
 LAGS = 2e-3  #: relative precision of the sum over lags, and of the response to it
