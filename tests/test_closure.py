@@ -1,17 +1,18 @@
 """Gaussian closure: exact where it must be, against the exact one-neuron chain, invariances, statuses."""
 
 import json
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from chains import exact_moments
+from chains import exact_law, exact_moments
+from problems import hopfield_network, low_rank_network
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
+from fpanalysis.stationary._branch import EDGE
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "stationary.json").read_text())
 
@@ -81,28 +82,43 @@ def test_reference_digits_lie_within_the_stated_error(case):
     assert st.cov[0, 0] == pytest.approx(case["chain_var"], rel=5e-3)
 
 
-def one_neuron_cases():
-    grid = product(("relu", "softplus", "tanh"), ("in", "out"), (-3.0, -1.0, 0.5, 0.8), (0.1, 0.5, 1.0), (0.3, 1.0))
-    for activation, placement, w, gamma, sigma in grid:
-        yield fpa.Network(W=[[w]], b=[0.2], gamma=gamma, sigma=sigma, activation=activation, placement=placement)
+def drawn_networks(count, N, seed):
+    """Weights of gain up to 1 (one neuron: w from -5 to 0.9), gamma 0.02 to 1 and sigma 0.05 to 3 on log scales."""
+    rng = np.random.default_rng(seed)
+    activations = ("softplus", "tanh", "sigmoid", "erf", "relu", {"name": "leaky_relu", "slope": 0.1})
+    for k in range(count):
+        activation, kind = activations[k % 6], ("in", "out", "current")[rng.integers(3)]
+        if N > 1 and k % 6 >= 4:
+            kind = "in"  # elsewhere the oracle of several neurons wants a smooth f
+        w = np.diag(rng.uniform(-5, 0.9, 1)) if N == 1 else rng.uniform(0.3, 1) * rng.normal(size=(N, N)) / np.sqrt(N)
+        gamma, sigma = (float(np.exp(rng.uniform(np.log(low), np.log(high)))) for low, high in ((0.02, 1), (0.05, 3)))
+        placed = {"form": "current"} if kind == "current" else {"placement": kind}
+        b = 0.7 * rng.normal(size=N)
+        yield fpa.Network(W=w, b=b, gamma=gamma, sigma=sigma, activation=activation, **placed)
 
 
-def test_stated_error_covers_the_exact_chain():
-    """Over a grid of one-neuron chains, where closures are worst: 95 % covered; the correction improves the mean."""
-    covered, gain = [], []
-    for net in one_neuron_cases():
+@pytest.mark.parametrize(("N", "count", "seed"), [(1, 90, 11), (2, 48, 12)])
+def test_stated_errors_cover_the_exact_chain(N, count, seed):
+    """Networks drawn anew, not those the errors were calibrated on: 95 % of means and 90 % of covariances are covered,
+    by errors no more than ten times too large in the median."""
+    mean, cov, gain = [], [], []
+    for net in drawn_networks(count, N, seed):
         st = fpa.stationary(net, method="closure")
         if not st.status.ok:
             continue
-        exact, _, uncertain = exact_moments(net)
-        miss = abs(exact - st.mean[0])
-        if uncertain > 0.1 * miss:  # the oracle cannot judge
-            continue
-        covered.append(miss <= st.error[0])
-        gain.append(abs(exact - st.mean[0] + st.details["correction"][0]) / miss)
-    assert len(covered) > 80
-    assert np.mean(covered) >= 0.95
-    assert np.median(gain) > 4
+        exact, C, uncertain, uncertain_C = exact_law(net)
+        miss, missed = np.abs(exact - st.mean), np.abs(C - st.cov)
+        # where the oracle can judge, and the miss is not rounding
+        known = (miss > 10 * uncertain) & (miss > 1e-11 * (1 + np.abs(exact)))
+        known_C = (missed > 10 * uncertain_C) & (missed > 1e-8 * np.diag(C).max())
+        mean += list(st.error[known] / miss[known])
+        cov += list(st.details["cov_error"][known_C] / missed[known_C])
+        gain += list(np.abs(exact - st.mean + st.details["correction"])[known] / miss[known])
+    assert len(mean) > 30
+    assert np.mean(np.array(mean) >= 1) >= 0.95
+    assert np.mean(np.array(cov) >= 1) >= 0.9
+    assert np.median(mean) < 10
+    assert np.median(gain) > 8
 
 
 def test_error_orders_with_the_noise():
@@ -154,7 +170,9 @@ def test_without_leak_the_current_is_the_rate_forms_input(activation):
     rate = closure(random_network(9, activation=activation, gamma=1.0, gain=0.6))
     net = random_network(9, activation=activation, gamma=1.0, gain=0.6, form="current")
     current = closure(net)
-    np.testing.assert_allclose(current.mean, net.W @ rate.mean + net.b, rtol=0, atol=1e-8)
+    # their sums over lags start one apart, and hold to 2e-3 each
+    allowed = 1e-8 + 4e-3 * np.abs(current.details["correction"]).max()
+    np.testing.assert_allclose(current.mean, net.W @ rate.mean + net.b, rtol=0, atol=allowed)
     np.testing.assert_allclose(current.cov, net.W @ rate.cov @ net.W.T + 0.25 * np.eye(9), rtol=0, atol=2e-6)
 
 
@@ -166,8 +184,10 @@ def test_a_sweep_agrees_with_single_solves(kwargs):
     sweep = solve([Problem(net, problem.u, s, problem.start) for s in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9)
+        # the correction, of C and through it of m, is followed to 1e-4 of itself
+        allowed = 1e-9 + 2e-4 * np.abs(alone.details.get("correction", np.zeros(1))).max()
+        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
+        np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9 + 1e-5 * np.abs(alone.cov).max())
     assert np.array_equal(sweep[1].mean, problem.start)
     assert not sweep[1].error.any()
 
@@ -179,7 +199,9 @@ def test_problems_of_one_level_share_a_sweep():
     levels = [0.3, 0.3, np.linspace(0.1, 0.3, 5), 0.5]
     sweep = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
-        np.testing.assert_allclose(st.mean, closure(net, sigma=level).mean, rtol=0, atol=1e-9)
+        alone = closure(net, sigma=level)
+        allowed = 1e-9 + 2e-4 * np.abs(alone.details["correction"]).max()
+        np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
 
 
 def test_numbers_or_vectors_for_sigma_and_gamma_are_one():
@@ -228,6 +250,70 @@ def test_noise_that_destroys_the_basin_is_a_status():
     assert np.isnan(st.mean).all()
 
 
+def fold(N, w, b, gamma, low):
+    """Largest sigma at which N identical tanh neurons, W = w / N, have a closure solution on the branch of `low` < 0.
+
+    Parametrised by the operating point a: s from M(a, s) = (a - b) / w, the variance v of the population mean from its
+    own scalar equation, and sigma^2 = s^2 - w^2 v.
+    """
+    f = fpa.Network(W=[[w]], activation="tanh").activation
+
+    def sigma2(a):
+        m = (a - b) / w
+        s = brentq(lambda s: float(f.M(a, s)) - m, 1e-6, 50)
+        c = f.hermite(a, s, 40)[1:] ** 2
+        V, gain = float(f.V(a, s)), 1 - (1 - gamma) ** 2 - 2 * gamma * (1 - gamma) * w * float(f.G(a, s))
+
+        def excess(v):
+            shared = c @ np.minimum(w**2 * v / s**2, 1.0) ** np.arange(1, 41)
+            return gain * v - gamma**2 * (V + (N - 1) * shared) / N
+
+        return s**2 - w**2 * brentq(excess, 0, s**2 / w**2)
+
+    grid = w * (low + np.linspace(0.02, 1, 600) * abs(low)) + b
+    values = []
+    for a in grid:
+        try:
+            values.append(sigma2(a))
+        except ValueError:  # no such s, or v: beyond the branch
+            break
+    return np.sqrt(np.max(values))
+
+
+@pytest.mark.parametrize(("N", "b"), [(1, 0.05), (1, 0.25), (64, 0.05)])
+def test_the_end_of_a_basin_is_the_fold_of_the_equations(N, b):
+    """Two tanh wells: the level at which the shallow one ends, once for a sweep, against scalar root-finding."""
+    net = fpa.Network(W=np.full((N, N), 2 / N), b=np.full(N, b), gamma=0.1, activation="tanh")
+    start = locate(net, np.zeros(0), 0.0, np.full(N, -0.9)).start
+    levels = (0.2, 0.5, 1.5, 2.0)
+    laws = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
+    assert [st.status for st in laws] == 2 * [fpa.Status.OK] + 2 * [fpa.Status.LEFT_BASIN]
+    edge = fold(N, 2.0, b, 0.1, start[0])
+    for st in laws[2:]:
+        assert edge * (1 - 2 * EDGE) < st.details["last_sigma"] <= edge * (1 + 1e-5)
+        assert f"ceases to exist at sigma = {st.details['last_sigma']:.3g}" in st.reason
+        assert np.isnan(st.mean).all()
+
+
+@pytest.mark.parametrize(
+    "net", [low_rank_network(64, 1, gain=1.6, seed=1), hopfield_network(2, N=32)], ids=["rank 1", "hopfield"]
+)
+def test_below_the_end_of_a_basin_there_is_a_law_and_above_none(net):
+    points = fpa.find_fixed_points(net)
+    ends = []
+    for start in points.h[points.stable]:
+        st = fpa.stationary(net, sigma=2.0, start=start, method="closure")
+        if st.status.ok:
+            continue
+        ends.append(st.details["last_sigma"])
+        assert st.status is fpa.Status.LEFT_BASIN
+        assert fpa.stationary(net, sigma=0.97 * ends[-1], start=start, method="closure").status.ok
+        assert not fpa.stationary(net, sigma=1.05 * ends[-1], start=start, method="closure").status.ok
+    assert ends
+    if len(ends) == 4:  # the patterns and their negatives are alike
+        assert np.ptp(ends) < 2 * EDGE * max(ends)
+
+
 def test_a_mean_that_left_its_basin_says_so():
     """The weak well of a tilted bistable neuron is gone at large noise: its mean flows to the other well."""
     net = fpa.Network(W=[[2.0]], b=[0.25], gamma=0.1, activation="tanh", sigma=0.8)
@@ -235,5 +321,5 @@ def test_a_mean_that_left_its_basin_says_so():
     low = weak.h[weak.stable][np.argmin(weak.h[weak.stable])]
     assert low[0] < 0
     st = fpa.stationary(net, method="closure", start=low)
-    assert st.status in (fpa.Status.LEFT_BASIN, fpa.Status.NOT_CONVERGED, fpa.Status.UNSTABLE)
+    assert st.status is fpa.Status.LEFT_BASIN
     assert np.isnan(st.mean).all()
