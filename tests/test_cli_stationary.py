@@ -175,7 +175,7 @@ def test_basins_and_relaxation_are_shown(wells, monkeypatch, tmp_path):
 def test_densities_are_drawn(wells, model, monkeypatch, tmp_path):
     x = np.linspace(-1, 1, 50)
     density = Density(("neuron 0",), (x,), np.full(50, 0.5), (np.full(50, 0.04),), atoms=((np.array([0.1]), 0.0),))
-    given(monkeypatch, density=density)
+    given(monkeypatch, densities=(density, {}))
     for path, name in ((wells, "one.png"), (model, "two.svg")):
         result = run(path, "--figure", tmp_path / name, "--json", tmp_path / "x.json")
         assert result.exit_code == 0, result.output

@@ -253,7 +253,7 @@ def test_a_network_without_fixed_points_is_drawn(N):
 WELLS = fpa.Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh", sigma=1.0)
 
 
-def law(method="chain", density=None, net=WELLS, **settings):
+def law(method="chain", density=None, net=WELLS, marginals=None, **settings):
     """A law that holds what it is told."""
     settings = {"mean": np.full(net.N, 0.3), "status": Status.OK, "details": {}} | settings
     return Stationary(
@@ -265,7 +265,7 @@ def law(method="chain", density=None, net=WELLS, **settings):
         scope="global",
         start=np.zeros(net.N),
         provenance=Provenance(method, net.hash),
-        density=density,
+        densities=(density, marginals or {}),
         **settings,
     )
 

@@ -61,13 +61,13 @@ def command(
     Example:
       $ fpanalysis stationary model.pt --input 0.4 --method closure
       input  output  ± (95 %)  fixed point  shift  tau  status
-        0.4   0.961     4e-05      -0.0223  0.983    -  ok
+        0.4   0.961     2e-05      -0.0223  0.983    -  ok
       output: its mean; shift: from the output at the stable fixed point, without noise ...
       closure (local).
       Most shifted neurons:
       neuron  fixed point  mean  ± (95 %)  shift  deviation
-          21            0  3.86    0.0002   3.86      0.323
-          60         1.26  4.88    0.0002   3.63      0.301
+          21            0  3.86     6e-05   3.86      0.323
+          60         1.26  4.88     7e-05   3.63      0.302
       ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)

@@ -160,7 +160,7 @@ def _about_start(problem: Problem, st: Stationary) -> Stationary:
 def _left(problem: Problem, st: Stationary, reason: str) -> Stationary:
     reason = f"{st.reason}; {reason}; the law of all basins is found without a start"
     lost = failed(problem, st.method, Status.LEFT_BASIN, reason=reason, global_mean=st.mean)
-    return dataclasses.replace(lost, basins=st.basins, gap=st.gap, density=st.density, marginals=st.marginals)
+    return dataclasses.replace(lost, basins=st.basins, gap=st.gap, densities=st.densities)
 
 
 def _given(problem: Problem, st: Stationary, basin: Basin) -> Stationary:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,9 @@ class Density:
         )
 
 
+Densities = tuple[Density | None, Mapping[str, Density]]
+
+
 @dataclass(frozen=True, eq=False)
 class Basin:
     """What the law puts into the basin of attraction of one stable fixed point of the noise-free dynamics.
@@ -132,8 +136,7 @@ class Stationary:
     output, output_error : (n_out,), mean of the output z and its error in the same sense.
     scope : "global", or "local" about `start`.
     details : what the method has to say about its own work (sample sizes, iterations, ...).
-    density : of the state (one to three neurons) or of the coordinates the method works in, else None.
-    marginals : densities of single neurons, outputs or coordinates by name, where the method has them.
+    densities : `density` and `marginals`, or what computes them when one of them is first asked for.
     gap : spectral gap of the step, 1 - |second eigenvalue|, where the method has it, else None.
     basins : one `Basin` per stable fixed point where the law is metastable or multistable and the method has their
         weights, else None.
@@ -150,10 +153,23 @@ class Stationary:
     start: Array
     provenance: Provenance
     details: Mapping[str, Any] = field(default_factory=dict)
-    density: Density | None = None
+    densities: Densities | Callable[[], Densities] = (None, {})
     gap: float | None = None
     basins: tuple[Basin, ...] | None = None
-    marginals: Mapping[str, Density] = field(default_factory=dict)
+
+    @cached_property
+    def _densities(self) -> Densities:
+        return self.densities() if callable(self.densities) else self.densities
+
+    @property
+    def density(self) -> Density | None:
+        """Of the state (one to three neurons) or of the coordinates the method works in; None where it has none."""
+        return self._densities[0]
+
+    @property
+    def marginals(self) -> Mapping[str, Density]:
+        """Densities of single neurons, outputs or coordinates by name, where the method has them."""
+        return self._densities[1]
 
     @property
     def relaxation_time(self) -> float | None:

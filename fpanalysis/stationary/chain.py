@@ -191,8 +191,7 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         start=problem.start,
         provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details=details | {"rates": rates},
-        density=law,
-        marginals=marginals,
+        densities=(law, marginals),
         gap=gap,
         basins=basins(problem, step, found, law),
     )

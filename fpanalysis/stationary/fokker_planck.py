@@ -150,10 +150,9 @@ def _result(problem: Problem, solution: Solution) -> Stationary:
             "approximation_estimate": missed,
             "variance_estimate": np.diag(more),
         },
-        density=solution.density,
+        densities=(solution.density, solution.marginals),
         gap=solution.gap if np.isfinite(solution.gap) else None,
         basins=solution.basins,
-        marginals=solution.marginals,
     )
     return _unless_frozen(problem, result)
 
@@ -173,8 +172,7 @@ def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
         output=np.full(problem.net.n_out, np.nan),
         output_error=np.full(problem.net.n_out, np.nan),
         status=Status.METASTABLE,
-        density=None,
-        marginals={},
+        densities=(None, {}),
         details={**result.details, "reason": reason},
         basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins),
     )

@@ -277,10 +277,9 @@ def _result(
         start=problem.start,
         provenance=Provenance("reduced", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details={"L": law.R, "nodes": chain.nodes.shape[:2], "skewness": skewness, **details},
-        density=Density(names, chain.grids, chain.density, chain.weights),
+        densities=(Density(names, chain.grids, chain.density, chain.weights), marginals),
         gap=chain.gap(),
         basins=_basins(chain, state, inside, points, weights, error) if len(points) > 1 else None,
-        marginals=marginals,
     )
 
 
