@@ -125,6 +125,9 @@ def test_several_basins_get_their_joint_law_unless_a_start_is_given():
     (st,), called = choose([PAIR], answers | answer("reduced", status=Status.NOT_REDUCED))
     assert st.method == "closure"
     assert "not reduced" in st.reason
+    assert len(st.basins) == 2
+    assert all(np.isnan(basin.weight) for basin in st.basins)
+    np.testing.assert_array_equal(st.basins[0].mean, -st.basins[1].mean)
 
 
 def bistable(gap, means=(-1.0, 1.0)):

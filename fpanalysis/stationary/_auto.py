@@ -33,6 +33,7 @@ EXACT = 2  #: neurons up to which the exact chain costs little
 SMALL = 3  #: neurons up to which there is an exact chain
 ENOUGH = 1e-3  #: error of the closure, relative to the shift, that makes the exact chain of three neurons unnecessary
 STAYS = 10.0  #: times that a basin must outlast its own relaxation to have a law of its own
+MOST_BASINS = 32  #: that are answered one by one
 CHANCE = 1e-3  #: probability that two methods that agree are called disagreeing
 CHECKED = ("closure", "small-noise")  #: what the referee looks at: approximations whose error is an estimate
 
@@ -74,12 +75,12 @@ def _first_choice(problem: Problem, basins: int) -> tuple[str, str]:
     if not isinstance(problem.net, Network):
         return "small-noise", "a Cell has no weights that other methods could use"
     if N <= EXACT:
-        return "chain", f"{N} neuron(s): the exact chain"
+        return "chain", f"{'one neuron' if N == 1 else 'two neurons'}: the exact chain"
     if N == SMALL:
         return "closure", "three neurons"
     if basins > 1:
-        return "reduced", f"{basins} stable fixed points: the law of all basins"
-    return "closure", f"{N} neurons, the law about one fixed point"
+        return "reduced", f"{basins} stable fixed points"
+    return "closure", f"{N} neurons: about one fixed point"
 
 
 def _second_choice(problem: Problem, st: Stationary, run: Run, rng: int | Generator) -> Stationary:
@@ -87,13 +88,25 @@ def _second_choice(problem: Problem, st: Stationary, run: Run, rng: int | Genera
     if st.method == "closure" and problem.net.N == SMALL:
         other, why = "chain", _short_of(problem, st)
     elif st.method in ("chain", "reduced") and st.status not in (Status.OK, Status.METASTABLE):
-        other, why = "closure", _failure(st)
+        other, why = (
+            "closure",
+            f"{_failure(st)}, so the closure about {'each' if st.method == 'reduced' else 'one'} fixed point",
+        )
     else:
         return st
     if not why:
         return st
-    second = run([problem], other, rng)[0]
+    second = _each_basin(problem, run, rng) if st.method == "reduced" else run([problem], other, rng)[0]
     return _because(second, why) if second.status.ok else st
+
+
+def _each_basin(problem: Problem, run: Run, rng: int | Generator) -> Stationary:
+    """The closure about the fixed point of `problem`, with those about the others as basins of unknown weight."""
+    points = attractors(problem.net, problem.u)
+    abouts = [dataclasses.replace(problem, start=h, stable=True, local=True) for h in points[:MOST_BASINS]]
+    st, *laws = run([problem, *abouts], "closure", rng)
+    basins = [Basin(np.nan, law.mean, law.cov, law.start, np.nan, law.error) for law in laws]
+    return dataclasses.replace(st, basins=tuple(basins))
 
 
 def _short_of(problem: Problem, st: Stationary) -> str:
@@ -183,7 +196,7 @@ def _given(problem: Problem, st: Stationary, basin: Basin) -> Stationary:
 
 
 def _failure(st: Stationary) -> str:
-    return f"{st.method} is {st.status.value}" + (f" ({st.reason})" if st.reason else "")
+    return f"{st.method} gives no law ({st.status.value}{': ' if st.reason else ''}{st.reason})"
 
 
 def _because(st: Stationary, why: str) -> Stationary:
