@@ -64,10 +64,13 @@ def summary(data: xarray.Dataset, count: int) -> Level:
 
 def _disagreement(data: xarray.Dataset, count: int) -> tuple[float | None, float | None]:
     """Largest |difference of two methods' means| in combined standard errors, and what chance alone exceeds once
-    in a thousand sweeps of `count` levels (Student's t with the degrees of freedom of the sampling method)."""
+    in a thousand sweeps of `count` levels (Student's t with the degrees of freedom of the sampling method).
+
+    Only results that are ok count: the others say themselves that their errors do not hold."""
     from scipy.special import ndtri, stdtrit
 
-    mean, error = (np.moveaxis(data[name].values, -2, 0) for name in ("mean", "error"))
+    held = data.where(data.status == Status.OK.value)
+    mean, error = (np.moveaxis(held[name].values, -2, 0) for name in ("mean", "error"))
     scores = []
     for i in range(len(mean)):
         for j in range(i):

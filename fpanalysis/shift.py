@@ -20,6 +20,7 @@ from fpanalysis.fixed_points import FixedPoints, find_fixed_points
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, write_atomically
 from fpanalysis.stationary import AUTO, Problem, Stationary, locate, methods, solve
+from fpanalysis.stationary._auto import about_start
 
 if TYPE_CHECKING:
     import xarray
@@ -183,10 +184,10 @@ def shift(
         for j, start in enumerate(condition)
         for k, level in enumerate(levels)
     }
-    results = {
-        name: dict(zip(problems, solve(list(problems.values()), name, rng, **settings.get(name, {})), strict=True))
-        for name in methods
-    }
+    results = {}
+    for name in methods:
+        laws = solve(list(problems.values()), name, rng, **settings.get(name, {}))
+        results[name] = {key: about_start(problems[key], st) for key, st in zip(problems, laws, strict=True)}
     data = _dataset(net, inputs, targets, levels, starts, results)
     seed = int(rng) if isinstance(rng, int | np.integer) else -1
     used = {name: "/".join(sorted({st.method for st in by_problem.values()})) for name, by_problem in results.items()}

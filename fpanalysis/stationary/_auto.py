@@ -55,7 +55,7 @@ def solve(problems: Sequence[Problem], run: Run, rng: int | Generator = 0, *, re
     checks = run([problems[k] for k in asked], "monte-carlo", rng) if asked else []
     for k, check in zip(asked, checks, strict=True):
         results[k] = judged(results[k], check)
-    return [_about_start(problem, st) for problem, st in zip(problems, results, strict=True)]
+    return [about_start(problem, st) for problem, st in zip(problems, results, strict=True)]
 
 
 def _groups(problems: Sequence[Problem]) -> dict[tuple[str, str], list[int]]:
@@ -152,7 +152,7 @@ def _limit(N: int) -> float:
     return float(ndtri(1 - CHANCE / (2 * N)) / ndtri(0.975))
 
 
-def _about_start(problem: Problem, st: Stationary) -> Stationary:
+def about_start(problem: Problem, st: Stationary) -> Stationary:
     """The law given the basin of `start`, where that is asked for and the basin lasts."""
     if not problem.local or st.scope != "global" or st.basins is None or len(st.basins) < 2:
         return st
