@@ -19,7 +19,7 @@ from fpanalysis.fixed_points.search.seeds import ESCAPED
 from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import grows
 from fpanalysis.stationary._diffusion import Diffusion
-from fpanalysis.stationary._finite_volume import GridLaw, NoBox, extrapolated, finite_volume, fit_box
+from fpanalysis.stationary._finite_volume import GridLaw, NoBox, distrust, extrapolated, finite_volume, fit_box
 from fpanalysis.stationary._generator import Collocation, Singular, collocate
 from fpanalysis.stationary._result import Array, Basin, Densities, Density, Problem
 from fpanalysis.stationary._transition import Step
@@ -67,6 +67,7 @@ def solve_few(problem: Problem) -> GridSolution:
         raise NoBox("far from the origin the drift leads outward")
     points = attractors(problem.net, problem.u)
     box, typical, core = _hull(problem, points)
+    box = _opened(diffusion, box)
     several = len(points) > 1
     if not several:
         core = np.stack([typical, typical], axis=1)
@@ -86,6 +87,15 @@ def solve_few(problem: Problem) -> GridSolution:
     return replace(found, numerical=found.numerical + found.cut * np.diff(box, axis=1)[:, 0])
 
 
+def _opened(diffusion: Diffusion, box: Array) -> Array:
+    """`box` (N, 2), where it is narrower than the noise makes it, opened: a simulation may stand still, silent."""
+    middle, radius = box.mean(axis=1), np.diff(box, axis=1)[:, 0] / 2
+    A, B, _ = diffusion.terms(middle)
+    centre, width = middle + A / diffusion.gamma, np.sqrt(B / (2 * diffusion.gamma))
+    still = (radius < width)[:, None]
+    return np.where(still, np.stack([centre - 8 * width, centre + 8 * width], axis=1), box)
+
+
 def _aligned(box: Array, steps: int) -> Array:
     """`box` (N, 2), enlarged so that the origin, if it is within, falls between two of `steps` equal parts of it: the
     kinks of the current form are then between cells on every grid whose size is a multiple of `steps`."""
@@ -103,6 +113,7 @@ def _on_grids(diffusion: Diffusion, box: Array, n: tuple[int, ...], typical: Arr
     laws = [finite_volume(diffusion, box, size, typical) for size in n]
     mean, error = extrapolated(n, np.array([law.mean for law in laws]))
     cov, _ = extrapolated(n, np.array([law.cov for law in laws]))
+    error += distrust(diffusion, laws[-1]) * np.abs(mean - laws[-1].mean)
     f = diffusion.problem.network.activation.f
     rates, _ = extrapolated(n, np.array([law.p.ravel() @ f(law.points) for law in laws]))
     densities = partial(_densities, diffusion, box, typical)

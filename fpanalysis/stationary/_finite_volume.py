@@ -24,6 +24,9 @@ from fpanalysis.stationary._result import Array
 HEAVY = 100.0  #: how far above `edge` the density at a wall must be for the box to be enlarged
 FITS = 12  #: boxes tried
 SUBCELLS = 4  #: points per axis over which a drift with kinks is averaged
+NEXT = 0.2  #: relative size of the next order, in units of z^2, where B is constant
+NEXT_IN = 2.0  #: the same where B is not
+LARGE = 10.0  #: z^2 from which one order is as large as the other
 STEEPEST = 600.0  #: bound on |z|, where bern is 0 or -z to all digits
 
 
@@ -131,6 +134,15 @@ def rates(diffusion: Diffusion, axes: tuple[Array, ...], i: int) -> tuple[Array,
     size = tuple(n - (k == i) for k, n in enumerate(shape))
     lower, upper = (np.take(B, np.arange(shape[i] - 1) + k, axis=i) / (2 * dx**2) for k in (0, 1))
     return _bern(-z).reshape(size) * lower, _bern(z).reshape(size) * upper
+
+
+def distrust(diffusion: Diffusion, law: GridLaw) -> float:
+    """The part of an extrapolation to be added to its error: what comes after dx^2 is smaller by z^2, on average over
+    the law, but not where B -> 0 and z is large."""
+    A, B, _ = diffusion.terms(law.points)
+    dx = np.array([axis[1] - axis[0] for axis in law.axes])
+    z2 = np.max((2 * A * dx / B) ** 2, axis=1)
+    return float(min((NEXT_IN if diffusion.noise_in else NEXT) * (law.p.ravel() @ np.minimum(z2, LARGE)), 1.0))
 
 
 def extrapolated(n: Sequence[int], values: Array) -> tuple[Array, Array]:
