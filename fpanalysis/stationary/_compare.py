@@ -14,7 +14,7 @@ from fpanalysis.stationary._result import Array, Basin, Problem, Stationary
 FACTOR = 1.5  #: in the weight of the smaller basin, beyond which the approximation is said to mislead
 PART = 0.1  #: of the shift, likewise
 SEEN = 1e-3  #: standard deviations: a smaller shift is not one to be misled about
-VARIANCE = 0.25  #: of a variance, likewise
+VARIANCE = 0.5  #: of a variance, likewise
 SMALL = 1e-3  #: least weight that the means of chain and basins tell, where the chain has no basins
 
 
