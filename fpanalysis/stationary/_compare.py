@@ -13,6 +13,8 @@ from fpanalysis.stationary._result import Array, Basin, Problem, Stationary
 
 FACTOR = 1.5  #: in the weight of the smaller basin, beyond which the approximation is said to mislead
 PART = 0.1  #: of the shift, likewise
+SEEN = 1e-3  #: standard deviations: a smaller shift is not one to be misled about
+VARIANCE = 0.5  #: of a variance, likewise
 SMALL = 1e-3  #: least weight that the means of chain and basins tell, where the chain has no basins
 
 
@@ -42,7 +44,7 @@ def compare(problem: Problem, law: Stationary) -> Comparison | Stationary:
     off = np.abs(law.mean - exact.mean)
     known = law.details["numerical_error"] + exact.error
     shift = np.abs(exact.mean - problem.start).max()
-    seen = problem.stable and shift > 10 * known.max()
+    seen = problem.stable and shift > max(10 * known.max(), SEEN * np.sqrt(np.diag(exact.cov).max()))
     return Comparison(exact, off, float(off.max() / shift) if seen else float("nan"), _weights(law, exact))
 
 
@@ -83,7 +85,7 @@ def judged(law: Stationary, found: Comparison | Stationary) -> Stationary:
         "variance_error": variance / exact_variance - 1,
         "weight_factor": found.factor,
     }
-    reasons = _reasons(found)
+    reasons = _reasons(found) or _of_variance(variance / exact_variance - 1)
     if reasons:
         details["reason"] = "; ".join(reasons)
     output_off = np.abs(law.output - exact.output)
@@ -108,3 +110,12 @@ def _reasons(found: Comparison) -> list[str]:
     if found.part > PART:
         reasons.append(f"the shift from the fixed point is off by {found.part:.0%} of the exact chain's")
     return reasons
+
+
+def _of_variance(off: Array) -> list[str]:
+    """What is to be said of variances that are `off` (N,) by these parts of the exact ones."""
+    i = int(np.abs(off).argmax())
+    if not abs(off[i]) > VARIANCE:
+        return []
+    size = "small" if off[i] < 0 else "large"
+    return [f"the variance of neuron {i} is too {size} by {abs(off[i]):.0%} of the exact chain's"]

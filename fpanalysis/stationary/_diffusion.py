@@ -93,7 +93,7 @@ class Diffusion:
         if not self.noise_in:
             return self
         W, middle, radius = self.problem.network.W, box.mean(axis=1), np.diff(box, axis=1)[:, 0] / 2
-        reach = np.abs(W) @ radius + 1e-6
+        reach = np.abs(W) @ radius * (1 + 1e-6) + 1e-6 * self.sigma
         x = W @ middle + self.drive + np.linspace(-1, 1, TABLE)[:, None] * reach
         moments = self.problem.network.activation.moments(x, self.sigma)
         table = Table.through(x, moments.M, np.log(np.maximum(moments.V, FLOOR)))

@@ -1,34 +1,43 @@
-"""The Fokker-Planck law of two or three neurons: moments by collocation, density by finite volumes.
+"""The Fokker-Planck law of two or three neurons: moments by collocation where it converges, else by finite volumes.
 
-The box comes from the law itself (`fit_box`, from the hull of a short simulation). Moments are those of the
-collocation, refined until they stand; the finite volumes, which stay right where B -> 0, referee them: where the two
-differ by more than the finite volumes' own change under refinement, their values are taken instead.
+The box comes from the law itself (`fit_box`, from the hull of a short simulation). Where A and B are smooth, moments
+are those of the collocation, refined until they stand; finite volumes, which stay right where B -> 0, referee them on
+coarse grids. Where the two differ by more than the finite volumes' error, or A has kinks, finite volumes on three
+grids and their limit are taken; with several basins these are always solved (`_wells`), for the weights. The density
+is solved for when it is first asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from fpanalysis.fixed_points.search.seeds import ESCAPED
-from fpanalysis.stationary._basins import attractors, basin_of, split
+from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import grows
 from fpanalysis.stationary._diffusion import Diffusion
-from fpanalysis.stationary._finite_volume import GridLaw, NoBox, finite_volume, fit_box
+from fpanalysis.stationary._finite_volume import GridLaw, NoBox, distrust, extrapolated, finite_volume, fit_box
 from fpanalysis.stationary._generator import Collocation, Singular, collocate
-from fpanalysis.stationary._result import Array, Basin, Density, Problem
+from fpanalysis.stationary._result import Array, Basin, Densities, Density, Problem
 from fpanalysis.stationary._transition import Step
+from fpanalysis.stationary._wells import weighed
 
 NODES = {2: (20, 26, 32, 38, 44), 3: (9, 12, 15)}  #: of the collocation, per axis
-CELLS = {2: (64, 128), 3: (16, 28)}  #: of the finite volumes, per axis: referee and density
-FITTED = {2: 48, 3: 16}  #: cells per axis with which the box is found
+REFEREE = {2: (32, 48, 64), 3: (8, 12, 16)}  #: cells per axis of the finite volumes beside a collocation
+CELLS = {2: (64, 96, 128), 3: (12, 16, 24)}  #: where they stand alone
+WELLS = {2: (64, 80, 112), 3: (12, 16, 20)}  #: where there are several basins
+DENSITY = {2: 128, 3: 28}  #: for the density
+FITTED = {2: 48, 3: 16}  #: with which the box is found
+STEPS = {2: 16, 3: 4}  #: of which all grids of CELLS and WELLS are multiples
 EDGE = {2: 1e-8, 3: 1e-6}  #: density at the walls; the collocation extrapolates, and a smaller box resolves more
 TOLERANCE = {2: 3e-9, 3: 1e-7}  #: change of the mean under refinement, in standard deviations
-AGREE = 1e-3  #: standard deviations by which laws solved for relative to different states may differ
+CLOSE = 1e-6  #: standard deviations by which collocation and finite volumes may differ whatever the error of these
+RESOLVED = 1e-7  #: spectral gap below which the collocation is not looked at
 BLOWN = 100.0  #: growth of the change under refinement at which finer collocation is given up
 CHAINS = 1000
-NEGLIGIBLE = 1e-13  #: probability of a cell that is not worth following to its basin
 
 
 @dataclass(frozen=True)
@@ -39,66 +48,121 @@ class GridSolution:
     cov: Array
     numerical: Array
     rates: Array  #: E f(h)
-    law: GridLaw
+    densities: Callable[[], Densities]
     box: Array
+    cut: float  #: probability beyond the box
     gap: float
     scheme: str
     resolution: int
-    basins: tuple[Basin, ...] | None
+    basins: tuple[Basin, ...] | None = None
+    cells: float = np.inf  #: per standard deviation along the narrowest direction of a basin, on the finest grid
 
 
 def solve_few(problem: Problem) -> GridSolution:
-    """The law of a problem of two or three neurons. Raises `NoBox` where none was found.
+    """The law of a problem of two or three neurons.
 
-    Where the noise-free dynamics has several attractors, the finite volumes are solved once relative to each: in
-    float64 they agree only as long as the spectral gap is resolved. Where they do not, the gap is given as 0.
-    """
+    Raises `NoBox` where none was found, `Reducible` where float64 does not hold the exchange between basins."""
     N, diffusion = problem.net.N, Diffusion.of(problem)
     if grows(Step(problem)):
         raise NoBox("far from the origin the drift leads outward")
     points = attractors(problem.net, problem.u)
     box, typical, core = _hull(problem, points)
-    if len(points) < 2:
+    box = _opened(diffusion, box)
+    several = len(points) > 1
+    if not several:
         core = np.stack([typical, typical], axis=1)
-    box = fit_box(diffusion, box, FITTED[N], typical, EDGE[N], core)
+    box = fit_box(diffusion, box, FITTED[N], points if several else typical[None], EDGE[N], core)
+    if diffusion.kinks and problem.network.form == "current":
+        box = _aligned(box, STEPS[N])
     fast = diffusion.tabulated(box)
-    coarse, fine = (finite_volume(fast, box, n, typical) for n in CELLS[N])
-    if len(points) > 1:
-        views = [finite_volume(fast, box, CELLS[N][0], point) for point in points]
-        if _disagree(views):
-            return _frozen(problem, views, points, box)
-    doubt = np.abs(fine.mean - coarse.mean)
-    found, change, n = _refine(diffusion, box)
-    basins = _basins(problem, coarse, fine, points) if len(points) > 1 else None
-    close = 2 * doubt + 10 * EDGE[N] * np.sqrt(np.diag(fine.cov))
-    if found is not None and np.all(np.abs(found.mean - fine.mean) <= close):
-        rates = found.pi @ problem.network.activation.f(found.h)
-        return GridSolution(found.mean, found.cov, change, rates, fine, box, found.gap, "collocation", n, basins)
-    rates = fine.p.ravel() @ problem.network.activation.f(fine.points)
-    gap = float("nan") if found is None else found.gap
-    mean, cov = fine.mean + (fine.mean - coarse.mean) / 3, fine.cov + (fine.cov - coarse.cov) / 3
-    return GridSolution(mean, cov, doubt, rates, fine, box, gap, "finite volumes", CELLS[N][1], basins)
+    if several:
+        found = _several(fast, box, points)
+    elif diffusion.kinks:
+        found = _on_grids(fast, box, CELLS[N], typical)
+        found = replace(found, gap=_gap(diffusion, box))
+    else:
+        found = _on_grids(fast, box, REFEREE[N], typical)
+    if not (diffusion.kinks or found.gap < RESOLVED):
+        found = _collocated(diffusion, found) or (found if several else _on_grids(fast, box, CELLS[N], typical))
+    return replace(found, numerical=found.numerical + found.cut * np.diff(box, axis=1)[:, 0])
 
 
-def _disagree(views: list[GridLaw]) -> bool:
-    """Whether the laws solved for relative to different states are not the same one."""
-    means = np.array([view.mean for view in views])
-    spread = np.sqrt(np.max([np.diag(view.cov) for view in views], axis=0))
-    return bool(np.any(np.ptp(means, axis=0) > AGREE * spread))
+def _opened(diffusion: Diffusion, box: Array) -> Array:
+    """`box` (N, 2), where it is narrower than the noise makes it, opened: a simulation may stand still, silent."""
+    middle, radius = box.mean(axis=1), np.diff(box, axis=1)[:, 0] / 2
+    A, B, _ = diffusion.terms(middle)
+    centre, width = middle + A / diffusion.gamma, np.sqrt(B / (2 * diffusion.gamma))
+    still = (radius < width)[:, None]
+    return np.where(still, np.stack([centre - 8 * width, centre + 8 * width], axis=1), box)
 
 
-def _frozen(problem: Problem, views: list[GridLaw], points: Array, box: Array) -> GridSolution:
-    """What is known where the basins exchange too rarely for float64: each basin by itself, solved relative to it."""
-    basins = []
-    for k, view in enumerate(views):
-        p, states = view.p.ravel(), view.points
-        here = p > NEGLIGIBLE
-        labels = basin_of(problem.net, problem.u, states[here], points)
-        basins.append(replace(split(labels, states[here], p[here], points)[k], weight=float("nan")))
-    law, nan = views[0], np.full(len(box), np.nan)
-    rates = np.full(problem.net.N, np.nan)
-    cov = np.full((len(box), len(box)), np.nan)
-    return GridSolution(nan, cov, nan, rates, law, box, 0.0, "finite volumes", len(law.axes[0]), tuple(basins))
+def _aligned(box: Array, steps: int) -> Array:
+    """`box` (N, 2), enlarged so that the origin, if it is within, falls between two of `steps` equal parts of it: the
+    kinks of the current form are then between cells on every grid whose size is a multiple of `steps`."""
+    box = box.copy()
+    for i, (low, high) in enumerate(box):
+        if low < 0 < high:
+            k = int(np.clip(round(-low / (high - low) * steps), 1, steps - 1))
+            width = max(-low / k, high / (steps - k))
+            box[i] = -k * width, (steps - k) * width
+    return box
+
+
+def _on_grids(diffusion: Diffusion, box: Array, n: tuple[int, ...], typical: Array) -> GridSolution:
+    """The limit of finite volumes on three grids of `n` cells per axis."""
+    laws = [finite_volume(diffusion, box, size, typical) for size in n]
+    mean, error = extrapolated(n, np.array([law.mean for law in laws]))
+    cov, _ = extrapolated(n, np.array([law.cov for law in laws]))
+    error += distrust(diffusion, laws[-1]) * np.abs(mean - laws[-1].mean)
+    f = diffusion.problem.network.activation.f
+    rates, _ = extrapolated(n, np.array([law.p.ravel() @ f(law.points) for law in laws]))
+    densities = partial(_densities, diffusion, box, typical)
+    width = np.sqrt(max(float(np.linalg.eigvalsh(cov)[0]), 0.0))
+    cells = width / float(np.max(np.diff(box, axis=1))) * n[-1]
+    return GridSolution(
+        mean, cov, error, rates, densities, box, laws[-1].cut, float("nan"), "finite volumes", n[-1], None, cells
+    )
+
+
+def _several(diffusion: Diffusion, box: Array, points: Array) -> GridSolution:
+    """The law with the weights of its basins about `points` (K, N)."""
+    n = WELLS[len(box)]
+    wells = weighed(diffusion, box, n, points)
+    parts = (wells.mean, wells.cov, wells.error, wells.rates, partial(density, wells.law), box, wells.cut)
+    return GridSolution(*parts, wells.gap, "finite volumes", n[-1], wells.basins, wells.finest)
+
+
+def _collocated(diffusion: Diffusion, grids: GridSolution) -> GridSolution | None:
+    """`grids` with moments by collocation, if the finite volumes allow them."""
+    found, change, n = _refine(diffusion, grids.box)
+    if found is None:
+        return None
+    sd = np.sqrt(np.maximum(np.diag(grids.cov), 0.0))
+    if not np.all(np.abs(found.mean - grids.mean) <= 3 * grids.numerical + CLOSE * sd):
+        return None
+    if grids.basins is not None and np.max(change / sd) > np.max(grids.numerical / sd):
+        return None
+    rates = found.pi @ diffusion.problem.network.activation.f(found.h)
+    gap = found.gap if np.isfinite(found.gap) or grids.basins is None else grids.gap
+    return replace(
+        grids,
+        mean=found.mean,
+        cov=found.cov,
+        numerical=change,
+        rates=rates,
+        gap=gap,
+        scheme="collocation",
+        resolution=n,
+        cells=np.inf,
+    )
+
+
+def _gap(diffusion: Diffusion, box: Array) -> float:
+    """The gap by collocation at a moderate number of nodes: enough for a number of which three digits are wanted."""
+    try:
+        return collocate(diffusion, box, NODES[len(box)][1], spectrum=True).gap
+    except Singular:
+        return float("nan")
 
 
 def _refine(diffusion: Diffusion, box: Array) -> tuple[Collocation | None, Array, int]:
@@ -142,18 +206,8 @@ def _hull(problem: Problem, points: Array) -> tuple[Array, Array, Array]:
     return box, h[0], np.stack([low, high], axis=1)
 
 
-def _basins(problem: Problem, coarse: GridLaw, fine: GridLaw, points: Array) -> tuple[Basin, ...]:
-    """The law per basin, with the change of the weights from the coarse to the fine grid as their error."""
-    parts = []
-    for law in (coarse, fine):
-        p, states = law.p.ravel(), law.points
-        here = p > NEGLIGIBLE
-        labels = basin_of(problem.net, problem.u, states[here], points)
-        parts.append(split(labels, states[here], p[here], points))
-    return tuple(
-        Basin(new.weight, new.mean, new.cov, new.fixed_point, abs(new.weight - old.weight), np.abs(new.mean - old.mean))
-        for old, new in zip(*parts, strict=True)
-    )
+def _densities(diffusion: Diffusion, box: Array, typical: Array) -> Densities:
+    return density(finite_volume(diffusion, box, DENSITY[len(box)], typical))
 
 
 def density(law: GridLaw) -> tuple[Density, dict[str, Density]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fpanalysis.network import Network
 from fpanalysis.stationary._diffusion import Diffusion
-from fpanalysis.stationary._result import Array, Basin, Density, Problem
+from fpanalysis.stationary._result import Array, Basin, Densities, Density, Problem
 from fpanalysis.stationary._zero_flux import Law, accumulate, panel_rules, zero_flux
 
 POWER_STEPS = 40
@@ -99,9 +99,10 @@ def gap(law: Law) -> float:
     return float(-np.expm1(-rate))
 
 
-def density(law: Law) -> Density:
+def densities(law: Law) -> Densities:
     """The density at the panels' nodes, with the weights of the quadrature."""
-    return Density(("neuron 0",), (law.h.ravel(),), law.p.ravel(), (law.weights.ravel(),))
+    density = Density(("neuron 0",), (law.h.ravel(),), law.p.ravel(), (law.weights.ravel(),))
+    return density, {"neuron 0": density}
 
 
 def basins(law: Law, stable: Array) -> tuple[Basin, ...] | None:

@@ -10,8 +10,9 @@ for barriers of any height. Two and three: `_few_neurons`. The approximation its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,16 @@ from fpanalysis.stationary._compare import judged
 from fpanalysis.stationary._diffusion import Diffusion
 from fpanalysis.stationary._diffusion_error import law_error
 from fpanalysis.stationary._finite_volume import NoBox
-from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed
+from fpanalysis.stationary._gth import Reducible
+from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
 from fpanalysis.stationary._zero_flux import Frozen, NoLaw, Unresolved
 
 METHOD = "fokker-planck"
 LARGEST = 3  #: neurons
 COMPARED = 2  #: neurons up to which the exact chain is solved as well, by default
 SAFETY = 2.0  #: stated over estimated error of the approximation
-RESOLVED = 1e-9  #: spectral gap below which a null vector in two or three dimensions is not trusted
+UNSURE = 0.1  #: error of the weight of a basin beyond which the mean over all basins is not given
+COARSE = 0.3  #: numerical error, in standard deviations, beyond which a grid is too coarse for the law
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,7 @@ class Solution:
     cov: Array
     numerical: Array
     rates: Array  #: E f(h)
-    density: Density | None
-    marginals: dict[str, Density]
+    densities: Densities | Callable[[], Densities]
     gap: float
     basins: tuple[Basin, ...] | None
     details: dict[str, Any]
@@ -78,6 +80,9 @@ def _solve(problem: Problem, compare: bool) -> Stationary:
     except (NoLaw, NoBox) as error:
         reason = f"no stationary law was found: {error}"
         return failed(problem, METHOD, Status.DIVERGED, reason=reason)
+    except Reducible as error:
+        reason = f"the barriers between the basins are higher than the finest grid and float64 hold: {error}"
+        return failed(problem, METHOD, Status.TOO_LARGE, reason=reason)
     except Unresolved as error:
         return failed(problem, METHOD, Status.NOT_CONVERGED, reason=str(error))
     result = _result(problem, solution)
@@ -87,17 +92,20 @@ def _solve(problem: Problem, compare: bool) -> Stationary:
 def _of_one(problem: Problem) -> Solution:
     law, stable = _one_neuron.solve_one(problem)
     mean, cov = np.array([law.mean]), np.array([[law.variance]])
-    density = _one_neuron.density(law)
     return Solution(
         mean=mean,
         cov=cov,
         numerical=law.residual * np.sqrt(cov[0]) + 4e-16 * np.abs(mean),
         rates=np.array([law.expectation(problem.network.activation.f(law.h[..., None])[..., 0])]),
-        density=density,
-        marginals={"neuron 0": density},
+        densities=partial(_one_neuron.densities, law),
         gap=_one_neuron.gap(law),
         basins=_one_neuron.basins(law, stable),
-        details={"domain": np.array([law.domain]), "scheme": "quadrature", "resolution": len(law.h)},
+        details={
+            "domain": np.array([law.domain]),
+            "scheme": "quadrature",
+            "resolution": len(law.h),
+            "mass_error": law.residual,
+        },
     )
 
 
@@ -110,19 +118,28 @@ def _gaussian(problem: Problem, narrow: Frozen) -> Solution:
         cov=width[:, None] ** 2,
         numerical=width**2 + 1e-3 * width + 4e-16 * np.abs(mean),
         rates=problem.network.activation.f(mean),
-        density=None,
-        marginals={},
+        densities=(None, {}),
         gap=float(-np.expm1(rate[0])),
         basins=None,
-        details={"domain": np.array([mean + width * k for k in (-10, 10)]).T, "scheme": "linear", "resolution": 0},
+        details={
+            "domain": np.array([mean + width * k for k in (-10, 10)]).T,
+            "scheme": "linear",
+            "resolution": 0,
+            "mass_error": 0.0,
+        },
     )
 
 
 def _of_few(problem: Problem) -> Solution:
     found = _few_neurons.solve_few(problem)
-    density, marginals = _few_neurons.density(found.law)
-    details = {"domain": found.box, "scheme": found.scheme, "resolution": found.resolution}
-    parts = (found.mean, found.cov, found.numerical, found.rates, density, marginals, found.gap, found.basins)
+    details = {
+        "domain": found.box,
+        "scheme": found.scheme,
+        "resolution": found.resolution,
+        "mass_error": found.cut,
+        "cells_per_deviation": found.cells,
+    }
+    parts = (found.mean, found.cov, found.numerical, found.rates, found.densities, found.gap, found.basins)
     return Solution(*parts, details)
 
 
@@ -145,34 +162,61 @@ def _result(problem: Problem, solution: Solution) -> Stationary:
         provenance=Provenance(METHOD, net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details={
             **solution.details,
-            "mass_error": 0.0 if solution.density is None else abs(solution.density.mass - 1),
             "numerical_error": solution.numerical,
             "approximation_estimate": missed,
             "variance_estimate": np.diag(more),
         },
-        densities=(solution.density, solution.marginals),
+        densities=solution.densities,
         gap=solution.gap if np.isfinite(solution.gap) else None,
         basins=solution.basins,
     )
-    return _unless_frozen(problem, result)
+    return _if_weighed(problem, _if_resolved(problem, result))
 
 
-def _unless_frozen(problem: Problem, result: Stationary) -> Stationary:
-    """`result`, or, where the basins exchange too rarely for the null vector of a matrix, only what holds in each."""
-    if problem.net.N == 1 or result.basins is None or (result.gap is not None and result.gap > RESOLVED):
+def _if_resolved(problem: Problem, result: Stationary) -> Stationary:
+    """`result`, or `TOO_LARGE` where the finest grid is too coarse for the law: its numbers are tentative then."""
+    if problem.net.N == 1:
+        return result
+    details = result.details
+    parts = [(result.cov, details["numerical_error"])]
+    if result.basins is not None:
+        parts = [(basin.cov, basin.error) for basin in result.basins if basin.weight > COARSE]
+    off = [np.max(error / np.sqrt(np.maximum(np.diag(cov), 1e-300))) for cov, error in parts]
+    cells = details["cells_per_deviation"]
+    if cells > 1 or not max(off) > COARSE:
+        return result
+    N, n = problem.net.N, details["resolution"]
+    needed = int(np.ceil(2 * n / max(cells, 1e-9)))
+    reason = (
+        f"the law is too narrow for the grid: at least {needed}^{N} = {float(needed) ** N:.1e} cells would be needed, "
+        f"at most {n}^{N} are solved; the tentative mean and covariance are in details"
+    )
+    return _withheld(result, Status.TOO_LARGE, reason)
+
+
+def _if_weighed(problem: Problem, result: Stationary) -> Stationary:
+    """`result`, or, where the weights of the basins are not resolved, only what holds in each."""
+    if problem.net.N == 1 or result.basins is None or not result.status.ok:
+        return result
+    if max(basin.weight_error for basin in result.basins) <= UNSURE:
         return result
     size = "unknown" if result.gap is None else f"{result.gap:.1e}"
-    reason = f"the spectral gap, {size}, is below what a null vector in float64 resolves: the basins are not weighed"
-    nan = np.full(problem.net.N, np.nan)
+    reason = f"the weights of the basins do not converge on the grid (spectral gap {size}): they are not weighed"
+    withheld = _withheld(result, Status.METASTABLE, reason)
+    return replace(withheld, basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins))
+
+
+def _withheld(result: Stationary, status: Status, reason: str) -> Stationary:
+    """`result` without its moments over all basins, which go into the details as tentative."""
+    nan, out = np.full(result.mean.shape, np.nan), np.full(result.output.shape, np.nan)
     return replace(
         result,
         mean=nan,
         cov=np.full(result.cov.shape, np.nan),
         error=nan,
-        output=np.full(problem.net.n_out, np.nan),
-        output_error=np.full(problem.net.n_out, np.nan),
-        status=Status.METASTABLE,
+        output=out,
+        output_error=out,
+        status=status,
         densities=(None, {}),
-        details={**result.details, "reason": reason},
-        basins=tuple(replace(basin, weight=float("nan")) for basin in result.basins),
+        details={**result.details, "reason": reason, "tentative_mean": result.mean, "tentative_cov": result.cov},
     )
