@@ -10,7 +10,6 @@ alone, in a sweep, or with another number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,80 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from fpanalysis.network import Network
+from fpanalysis.stationary._histogram import Axes
 from fpanalysis.stationary._linear_chain import LinearChain
+from fpanalysis.stationary._record import Record
 from fpanalysis.stationary._result import Problem
+from fpanalysis.stationary._sample import Plan, Sample
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
 BOUND = 1e5  #: a state this many times larger than everything that drives it has diverged
 CHECK = 256  #: steps between two looks for divergence during burn-in, at most
-FLUSH = 16  #: samples of the residual summed in the chains' own precision
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to run: `burn_in` steps dropped, then `batches` of `length` steps, one state in `thin` kept
-    for the mean and one in `cov_thin` for the covariance."""
-
-    burn_in: int
-    batches: int
-    length: int
-    thin: int
-    cov_thin: int
-
-    @property
-    def steps(self) -> int:
-        return self.batches * self.length
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What a run leaves of one problem, as deviations from `center` (N,).
-
-    `h` (2, B, batches, N): batch means of the state of each chain; `ends`, the same shape, the states at their ends;
-    `rates` (B, N), mean of f(h) over the run and each pair, current form only; `D` and `X` (B, batches, N), with a
-    linear chain only: means over each pair of f(x) - f(a + y) and x - a; `moments`: sums of h, h h^T, d d^T and
-    (x - a - y)^2 over `draws` states.
-    """
-
-    center: Array
-    h: Array
-    ends: Array
-    rates: Array | None
-    D: Array | None
-    X: Array | None
-    moments: tuple[Array, Array, Array, Array]
-    draws: int
-    diverged: bool
-
-    @property
-    def cov(self) -> Array:
-        """Covariance of the state."""
-        first, second, *_ = self.moments
-        mean = first / self.draws
-        cov: Array = second / self.draws - np.outer(mean, mean)
-        return cov
-
-
-def merge(parts: Sequence[Sample]) -> Sample:
-    """The runs of several blocks of pairs of one problem as one."""
-
-    def joined(name: str, axis: int) -> Array | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if arrays[0] is None else np.concatenate(arrays, axis)
-
-    return Sample(
-        center=parts[0].center,
-        h=np.concatenate([part.h for part in parts], 1),
-        ends=np.concatenate([part.ends for part in parts], 1),
-        rates=joined("rates", 0),
-        D=joined("D", 0),
-        X=joined("X", 0),
-        moments=tuple(sum(part.moments[k] for part in parts) for k in range(4)),  # type: ignore[arg-type]
-        draws=sum(part.draws for part in parts),
-        diverged=any(part.diverged for part in parts),
-    )
 
 
 class Ensemble:
@@ -212,122 +148,23 @@ def simulate(
     net: System,
     problems: Sequence[Problem],
     linear: Sequence[LinearChain] | None,
+    axes: Axes,
     plan: Plan,
     pairs: int,
     seed: int,
     dtype: torch.dtype,
     device: str = "cpu",
 ) -> list[Sample]:
-    """Run `plan` for all `problems`, which share `net`, each with its linear chain or none of them."""
+    """Run `plan` for all `problems`, which share `net`, each with its linear chain or none of them; `axes` are those of
+    the histograms."""
     chains = Ensemble(net, problems, linear, pairs, seed, dtype, device)
     for done in range(0, plan.burn_in, CHECK):
         for _ in range(min(CHECK, plan.burn_in - done)):
             chains.step()
         chains.drop_diverged()
-    record = Record(chains, plan, problems, linear)
+    record = Record(chains, plan, problems, linear, axes)
     for batch in range(plan.batches):
         for t in range(plan.length):
             chains.step(record, t)
         record.close(batch)
     return record.samples()
-
-
-class Record:
-    """Running sums over the samples of the problems still running; float64 wherever batches are added up."""
-
-    def __init__(
-        self, chains: Ensemble, plan: Plan, problems: Sequence[Problem], linear: Sequence[LinearChain] | None
-    ) -> None:
-        P, B, N = len(problems), chains.pairs, chains.net.N
-        self.plan, self.chains, self.live = plan, chains, chains.live
-        like, double = partial(torch.zeros, device=chains.device), torch.float64
-        about = [chain.mean for chain in linear] if linear else [problem.start for problem in problems]
-        self.center = np.array(about)
-        self.about = chains._tensor(self.center)[self.live, None]
-        shape = (len(self.live), B, N)
-        self.h, self.ends = (like(2, P, B, plan.batches, N, dtype=double) for _ in range(2))
-        self.rates = like(P, B, N, dtype=double) if chains.current else None
-        self.sums = {"h": like(2, *shape, dtype=chains.dtype)}
-        if chains.current:
-            self.sums["rates"] = like(2, *shape, dtype=chains.dtype)
-        squares = (1, len(self.live), N, N)
-        self.sums |= {name: like(*squares, dtype=chains.dtype) for name in ("hh", "dd")[: 2 if linear else 1]}
-        self.residual: dict[str, torch.Tensor] = {}
-        if linear:
-            self.residual = {name: like(P, B, plan.batches, N, dtype=double) for name in "DX"}
-            self.sums |= {name: like(1, *shape, dtype=chains.dtype) for name in "DX"}
-            self.sums |= {name * 2: like(1, *shape, dtype=double) for name in "DX"}
-        self.first = like(P, N, dtype=double)
-        self.second = like(2, P, N, N, dtype=double)
-        self.apart = like(P, N, dtype=double)
-
-    def add(self, t: int, h: torch.Tensor, rates: torch.Tensor | None = None, x: torch.Tensor | None = None) -> None:
-        """Take in step t of a batch: states h (S, P, B, N), what enters f, x, and the rates f(x) of the pairs."""
-        if self.residual and rates is not None and x is not None:
-            self._add_residual(t, rates, x)
-        if t % self.plan.thin:
-            return
-        self.sums["h"].add_(h[:2])
-        if self.rates is not None and rates is not None:
-            self.sums["rates"].add_(rates)
-        if t % self.plan.cov_thin == 0:
-            d = (h[:2] - self.about).transpose(0, 1).flatten(1, 2)
-            self.first[self.live] += d.sum(1, dtype=torch.float64)
-            self.sums["hh"][0].baddbmm_(d.transpose(1, 2), d)
-            if x is not None and self.chains.a is not None:
-                self.sums["dd"][0].baddbmm_(h[2].transpose(1, 2), h[2], alpha=2)
-                a, y = self.chains.a, x[2]
-                apart = (x[0] - a - y).square_().add_((x[1] - a + y).square_())
-                self.apart[self.live] += apart.sum(1, dtype=torch.float64)
-
-    def _add_residual(self, t: int, rates: torch.Tensor, x: torch.Tensor) -> None:
-        a, f, y, D = self.chains.a, self.chains.f, x[2], self.sums["D"][0]
-        assert a is not None
-        D.add_(rates[0]).sub_(f(a + y)).add_(rates[1]).sub_(f(a - y))
-        self.sums["X"][0].add_((x[0] + x[1]).sub_(2 * a))
-        if t % FLUSH == FLUSH - 1:
-            self._flush()
-
-    def _flush(self) -> None:
-        for name in self.residual:
-            self.sums[2 * name] += self.sums[name]
-            self.sums[name].zero_()
-
-    def close(self, batch: int) -> None:
-        """End a batch: keep its means, start new sums, let go of problems that diverged."""
-        chains = self.chains
-        count = -(-self.plan.length // self.plan.thin)
-        self.h[:, self.live, :, batch] = self.sums["h"].div_(count).sub_(self.about).double()
-        self.ends[:, self.live, :, batch] = chains.h[:2].sub(self.about).double()
-        if self.rates is not None:
-            total = self.sums["rates"].mean(0, dtype=torch.float64)
-            self.rates[self.live] += total / (count * self.plan.batches)
-        for k, name in enumerate(("hh", "dd")):
-            if name in self.sums:
-                self.second[k, self.live] += self.sums[name][0]
-        self._flush()
-        for name, kept in self.residual.items():
-            kept[self.live, :, batch] = self.sums[2 * name][0] / (2 * self.plan.length)
-        stay = chains.drop_diverged()
-        if stay is not None:
-            self.live, self.about = chains.live, self.about[stay]
-            self.sums = {name: total[:, stay] for name, total in self.sums.items()}
-        for total in self.sums.values():
-            total.zero_()
-
-    def samples(self) -> list[Sample]:
-        draws = self.plan.batches * -(-self.plan.length // self.plan.cov_thin) * 2 * self.chains.pairs
-        return [
-            Sample(
-                center=self.center[k],
-                h=self.h[:, k].cpu().numpy(),
-                ends=self.ends[:, k].cpu().numpy(),
-                rates=None if self.rates is None else self.rates[k].cpu().numpy(),
-                D=self.residual["D"][k].cpu().numpy() if self.residual else None,
-                X=self.residual["X"][k].cpu().numpy() if self.residual else None,
-                moments=tuple(array.cpu().numpy() for array in (self.first[k], *self.second[:, k], self.apart[k])),
-                draws=draws,
-                diverged=bool(self.chains.diverged[k]),
-            )
-            for k in range(len(self.center))
-        ]

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fpanalysis.stationary._histogram import Axes
 from fpanalysis.stationary._linear_chain import LinearChain
 from fpanalysis.stationary._result import Problem
 
 if TYPE_CHECKING:
-    from fpanalysis.stationary._simulate import Plan, Sample
+    from fpanalysis.stationary._sample import Plan, Sample
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class Job:
     pairs: int  #: antithetic pairs wanted
     precision: str
     linear: LinearChain | None
+    axes: Axes
     parts: list[Sample] = field(default_factory=list)
 
     def restart(self, **changes: Any) -> None:
@@ -107,7 +109,7 @@ def _simulate(stack: _Stack, seed: int, device: str) -> list[Sample]:
     linear = [job.linear for job in stack.jobs if job.linear is not None] or None
     problems = [job.problem for job in stack.jobs]
     own = int(np.random.SeedSequence((seed, stack.block)).generate_state(1, np.uint64)[0] >> 1)
-    return simulate(job.problem.net, problems, linear, job.plan, stack.pairs, own, dtype, device)
+    return simulate(job.problem.net, problems, linear, job.axes, job.plan, stack.pairs, own, dtype, device)
 
 
 def in_parallel(tasks: Sequence[Callable[[], T]], work: float) -> list[T]:

@@ -39,11 +39,13 @@ import numpy as np
 
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.stationary._histogram import Axes, axes
 from fpanalysis.stationary._hops import Hops, hops
 from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._mixing import drifts, quantile, rhat, rhat_bound, standard_error, unseen
 from fpanalysis.stationary._relax import relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed
+from fpanalysis.stationary._sample import Plan, merge
 from fpanalysis.stationary._settings import BATCHES, check_settings
 from fpanalysis.stationary._stacks import Job, run
 from fpanalysis.system import System
@@ -72,6 +74,7 @@ def solve(
     relative_error: float | None = None,
     max_chains: int = 1 << 16,
     device: str = "cpu",
+    density: Sequence[str] | None = None,
 ) -> list[Stationary]:
     """Stationary laws by simulation, `problems` of one network stepped together, one stack per thread.
 
@@ -89,6 +92,8 @@ def solve(
         relative_error is in units of the largest shift, max|mean - start|. A result that `max_chains` chains do not
         bring there is "poorly mixed", with its mean in `details["tentative_mean"]` as well.
     device : "cpu", or "cuda" for a GPU, which has random numbers of its own.
+    density : names of the `marginals` wanted: "neuron 3", "output 0", as histograms with standard errors. By default
+        those of the outputs, if there are four or fewer, and of all neurons of a network of three or fewer.
 
     Returns
     -------
@@ -115,6 +120,7 @@ def solve(
         relative_error=relative_error,
         max_chains=max_chains,
         device=device,
+        density=density,
     )
     if device != "cpu" and not all(isinstance(problem.net, Network) for problem in problems):
         raise InputError(f"device must be 'cpu' for a system that is not a Network; found {device!r}")
@@ -123,7 +129,8 @@ def solve(
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
     times = _relaxation_times(problems)
-    jobs = [_job(problem, tau, settings) for problem, tau in zip(problems, times, strict=True)]
+    kept = {id(problem.net): axes(problem.net, density) for problem in problems}
+    jobs = [_job(problem, tau, settings, kept[id(problem.net)]) for problem, tau in zip(problems, times, strict=True)]
     results = _finish(jobs, seed, stamp)
     if precision is None:
         coarse = [k for k, job in enumerate(jobs) if job.precision == "single" and _too_coarse(results[k])]
@@ -155,7 +162,7 @@ def _relaxation_times(problems: Sequence[Problem]) -> list[float]:
     return [float(2 ** np.ceil(np.log2(t))) for t in np.clip(tau, 1, 2 * LONGEST)]
 
 
-def _job(problem: Problem, tau: float, settings: dict[str, Any]) -> Job:
+def _job(problem: Problem, tau: float, settings: dict[str, Any], kept: Axes) -> Job:
     net, precision = problem.net, settings["precision"]
     if precision is None:
         precision = "double" if net.N <= SMALL or not isinstance(net, Network) else "single"
@@ -166,14 +173,13 @@ def _job(problem: Problem, tau: float, settings: dict[str, Any]) -> Job:
         pairs=(settings["chains"] or 2 * int(np.clip(4096 // net.N, 32, 1024))) // 2,
         precision=precision,
         linear=linear_chain(problem) if settings["control"] else None,
+        axes=kept,
     )
 
 
-def _plan(net: System, tau: float, settings: dict[str, Any]) -> Any:
+def _plan(net: System, tau: float, settings: dict[str, Any]) -> Plan:
     """A mean sample every half time constant of a neuron loses < 2 % of the information, a sample of the
     covariance every relaxation time costs little beside the steps in between."""
-    from fpanalysis.stationary._simulate import Plan
-
     steps = settings["steps"] or int(np.clip(STEPS * tau, FEWEST, MOST))
     burn_in = settings["burn_in"]
     thin = max(1, round(0.5 / float(np.max(net.gamma))))
@@ -238,7 +244,6 @@ def _too_coarse(result: Stationary) -> bool:
 def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
     """The result of one problem from its blocks."""
     from fpanalysis.stationary._average import averages, better, follows, sample_sizes
-    from fpanalysis.stationary._simulate import merge
 
     problem, net, plan = job.problem, job.problem.net, job.plan
     sample = merge(job.parts)
@@ -293,6 +298,10 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         provenance=Provenance(METHOD, net.hash, **stamp),
         details=sample_sizes(sample, plain, best) | details,
         basins=None if seen is None else seen.basins,
+        marginals={
+            name: histogram.density(name, float(offset))
+            for name, offset, histogram in zip(job.axes.names, job.axes.offset, sample.histograms, strict=True)
+        },
     )
 
 
