@@ -38,6 +38,8 @@ def check_settings(**settings: Any) -> dict[str, Any]:
     names = settings["density"]
     if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
         raise InputError(f"density must be a list of names, such as ['neuron 0', 'output 1']; found {names!r}")
+    if settings["starts"] not in ("one", "apart"):
+        raise InputError(f"starts must be 'one' or 'apart'; found {settings['starts']!r}")
     _check_device(settings["device"])
     return settings
 

@@ -42,6 +42,7 @@ class Ensemble:
         seed: int,
         dtype: torch.dtype,
         device: str,
+        starts: Array | None,
     ) -> None:
         self.net, self.pairs, self.dtype, self.device = net, pairs, dtype, device
         self.noise = torch.Generator(device).manual_seed(seed)
@@ -64,6 +65,8 @@ class Ensemble:
         self.drive = self._tensor(np.stack([drive, drive, zero][:copies]))[:, :, None]
         self.sigma = self._tensor(np.stack([sigma, -sigma, sigma][:copies]))[:, :, None]
         self.h = self._tensor(np.stack([start, start, zero][:copies]))[:, :, None].repeat(1, 1, pairs, 1)
+        if starts is not None:
+            self.h[:2] = self._tensor(starts)
         self.a = None if linear is None else self._tensor(np.array([chain.a for chain in linear]))[:, None]
         self.G = None if linear is None else self._tensor(np.array([chain.G for chain in linear]))[:, None]
         self.x = torch.empty_like(self.h)
@@ -154,10 +157,11 @@ def simulate(
     seed: int,
     dtype: torch.dtype,
     device: str = "cpu",
+    starts: Array | None = None,
 ) -> list[Sample]:
     """Run `plan` for all `problems`, which share `net`, each with its linear chain or none of them; `axes` are those of
-    the histograms."""
-    chains = Ensemble(net, problems, linear, pairs, seed, dtype, device)
+    the histograms; `starts` (P, pairs, N) is where the pairs start, if not at the problem's `start`."""
+    chains = Ensemble(net, problems, linear, pairs, seed, dtype, device, starts)
     for done in range(0, plan.burn_in, CHECK):
         for _ in range(min(CHECK, plan.burn_in - done)):
             chains.step()
