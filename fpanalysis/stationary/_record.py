@@ -39,6 +39,7 @@ class Record:
         self.histograms = [[Histogram(bool(sticks), eps) for sticks in axes.sticks] for _ in range(P)]
         self.values: list[torch.Tensor] = []
         self.spacing = plan.cov_thin * -(-plan.length // (STATES * plan.cov_thin))
+        self.t, self.every = 0, 1 if linear and chains.inside else plan.thin
         self.plan, self.chains, self.live = plan, chains, chains.live
         like, double = partial(torch.zeros, device=chains.device), torch.float64
         about = [chain.mean for chain in linear] if linear else [problem.start for problem in problems]
@@ -54,6 +55,7 @@ class Record:
         self.sums |= {name: like(*squares, dtype=chains.dtype) for name in ("hh", "dd")[: 2 if linear else 1]}
         self.residual: dict[str, torch.Tensor] = {}
         if linear:
+            self.buffer = like(*shape, dtype=chains.dtype)
             self.residual = {name: like(P, B, plan.batches, N, dtype=double) for name in "DX"}
             self.sums |= {name: like(1, *shape, dtype=chains.dtype) for name in "DX"}
             self.sums |= {name * 2: like(1, *shape, dtype=double) for name in "DX"}
@@ -61,36 +63,46 @@ class Record:
         self.second = like(2, P, N, N, dtype=double)
         self.apart = like(P, N, dtype=double)
 
-    def add(self, t: int, h: torch.Tensor, rates: torch.Tensor | None = None, x: torch.Tensor | None = None) -> None:
-        """Take in step t of a batch: states h (S, P, B, N), what enters f, x, and the rates f(x) of the pairs."""
-        if self.residual and rates is not None and x is not None:
-            self._add_residual(t, rates, x)
-        if t % self.plan.thin:
+    def before(self, h: torch.Tensor, x: torch.Tensor | None = None) -> None:
+        """Take in the states h (S, P, B, N), one in `thin`, and what enters f, x, of a Network."""
+        if self.residual and x is not None:
+            self._subtract_linear(x)
+        if self.t % self.plan.thin:
             return
         self.sums["h"].add_(h[:2])
-        if self.rates is not None and rates is not None:
-            self.sums["rates"].add_(rates)
-        if t % self.plan.cov_thin == 0:
-            d = (h[:2] - self.about).transpose(0, 1).flatten(1, 2)
-            self.first[self.live] += d.sum(1, dtype=torch.float64)
-            if self.axes.names and t % self.spacing == 0:
-                self.values.append(h[:2] @ self.states)
-                if self.rates is not None and rates is not None:
-                    self.values[-1] += rates @ self.readout
-            self.sums["hh"][0].baddbmm_(d.transpose(1, 2), d)
-            if x is not None and self.chains.a is not None:
-                self.sums["dd"][0].baddbmm_(h[2].transpose(1, 2), h[2], alpha=2)
-                a, y = self.chains.a, x[2]
-                apart = (x[0] - a - y).square_().add_((x[1] - a + y).square_())
-                self.apart[self.live] += apart.sum(1, dtype=torch.float64)
+        if self.t % self.plan.cov_thin == 0:
+            self._add_squares(h, x)
+        if self.axes.names and self.t % self.spacing == 0:
+            self.values.append(h[:2] @ self.states)
 
-    def _add_residual(self, t: int, rates: torch.Tensor, x: torch.Tensor) -> None:
-        a, f, y, D = self.chains.a, self.chains.f, x[2], self.sums["D"][0]
-        assert a is not None
-        D.add_(rates[0]).sub_(f(a + y)).add_(rates[1]).sub_(f(a - y))
-        self.sums["X"][0].add_((x[0] + x[1]).sub_(2 * a))
-        if t % FLUSH == FLUSH - 1:
+    def after(self, rates: torch.Tensor) -> None:
+        """Take in the rates, of the pairs, of the same step."""
+        if self.residual:
+            self.sums["D"][0].add_(rates[0]).add_(rates[1])
+        if self.rates is not None:
+            self.sums["rates"].add_(rates)
+            if self.axes.names and self.t % self.spacing == 0:
+                self.values[-1] += rates @ self.readout
+        self.t += self.every
+        if self.residual and self.t % (FLUSH * self.every) == 0:
             self._flush()
+
+    def _subtract_linear(self, x: torch.Tensor) -> None:
+        a, f_, y, D, buffer = self.chains.a, self.chains.f_, x[2], self.sums["D"][0], self.buffer[: x.shape[1]]
+        assert a is not None
+        D.sub_(f_(torch.add(a, y, out=buffer)))
+        D.sub_(f_(torch.sub(a, y, out=buffer)))
+        self.sums["X"][0].add_(x[0]).add_(x[1]).sub_(a, alpha=2)
+
+    def _add_squares(self, h: torch.Tensor, x: torch.Tensor | None) -> None:
+        d = (h[:2] - self.about).transpose(0, 1).flatten(1, 2)
+        self.first[self.live] += d.sum(1, dtype=torch.float64)
+        self.sums["hh"][0].baddbmm_(d.transpose(1, 2), d)
+        a = self.chains.a
+        if x is not None and a is not None:
+            self.sums["dd"][0].baddbmm_(h[2].transpose(1, 2), h[2], alpha=2)
+            apart = (x[0] - a - x[2]).square_().add_((x[1] - a + x[2]).square_())
+            self.apart[self.live] += apart.sum(1, dtype=torch.float64)
 
     def _flush(self) -> None:
         for name in self.residual:
@@ -100,7 +112,7 @@ class Record:
     def close(self, batch: int) -> None:
         """End a batch: keep its means, start new sums, let go of problems that diverged."""
         chains = self.chains
-        count = -(-self.plan.length // self.plan.thin)
+        count, self.t = -(-self.plan.length // self.plan.thin), 0
         self.h[:, self.live, :, batch] = self.sums["h"].div_(count).sub_(self.about).double()
         self.ends[:, self.live, :, batch] = chains.h[:2].sub(self.about).double()
         if self.rates is not None:
@@ -111,7 +123,7 @@ class Record:
                 self.second[k, self.live] += self.sums[name][0]
         self._flush()
         for name, kept in self.residual.items():
-            kept[self.live, :, batch] = self.sums[2 * name][0] / (2 * self.plan.length)
+            kept[self.live, :, batch] = self.sums[2 * name][0] / (2 * -(-self.plan.length // self.every))
         stay = chains.drop_diverged()
         if stay is not None:
             self.live, self.about = chains.live, self.about[stay]

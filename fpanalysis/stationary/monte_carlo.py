@@ -23,9 +23,10 @@ the problem is run again in float64. `unseen` is what events too rare for the ru
 Chains start at the problem's `start` and forget it for ten relaxation times. The law found is that of the
 basins reached from there within the run, so the scope is "local", unless groups of chains that were started in
 all basins known agree (`_starts`). A run whose chains disagree (split R-hat of batch means above its bound;
-Gelman et al., Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors, whose
-relaxation time is beyond `LONGEST` steps, or whose chains hop to other basins too seldom to weigh these is "poorly
-mixed". Where hops are many the result has `basins`; where most chains are gone from the first it has "left basin".
+Gelman et al., Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors,
+whose relaxation time is beyond `LONGEST` steps, or whose chains hop to other basins too seldom to weigh these is
+"poorly mixed". Where hops are many the result has `basins`; where most chains are gone from the first it has
+"left basin".
 """
 
 from __future__ import annotations
