@@ -25,6 +25,7 @@ WITH_TORCH = (
     "fpanalysis.checkpoint",
     "fpanalysis.stationary.monte_carlo",
     "fpanalysis.stationary._simulate",
+    "fpanalysis.stationary._record",
     "fpanalysis.stationary._stacks",
     "fpanalysis.stationary._average",
     "fpanalysis.stationary._settings",

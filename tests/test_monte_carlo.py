@@ -238,7 +238,7 @@ def test_slow_growth_is_diverged(w):
 
 def test_hopping_between_basins_is_poorly_mixed():
     net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
-    result = law(net, 1.0, start=[0.97])  # a chain in seven escapes
+    result = law(net, 1.0, start=[0.97], steps=400, burn_in=160)  # the exchange takes 650 steps
     assert result.status is Status.POORLY_MIXED
     assert result.reason
     # at sigma = 0.5 no chain ever leaves: the law of one basin, well mixed
@@ -265,10 +265,12 @@ def test_relaxation_time_of_known_matrices():
         {"relative_error": "small"},
         {"max_chains": 4},
         {"device": "tpu"},
+        {"starts": "everywhere"},
+        {"starts": "apart", "chains": 16},
     ],
 )
 def test_refuses_settings_out_of_range(settings):
-    (name,) = settings
+    *_, name = settings
     with pytest.raises(InputError, match=name):
         law(ONE_NEURON[0].net, 0.1, **settings)
 
@@ -413,3 +415,48 @@ def test_runs_until_the_standard_error_asked_for():
 def test_a_gpu_that_is_not_there_is_an_input_error():
     with pytest.raises(InputError, match="torch finds no GPU here: use device='cpu'"):
         law(ONE_NEURON[0].net, 0.1, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("sigma", "mean", "weight", "gap"),
+    [(1.0, 0.60797912, 0.0933554, 1.543e-3), (1.2, 0.33004019, 0.219188, 5.780e-3)],
+)
+def test_chains_started_apart_give_the_global_law(sigma, mean, weight, gap):
+    net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
+    result = law(net, sigma, starts="apart", chains=512)
+    assert result.status is Status.OK
+    assert result.scope == "global"
+    assert result.details["rhat_groups"] < 1.01
+    assert result.details["steps"] > 4 / gap  # it noticed how slow the exchange is
+    assert 0.5 < -np.log1p(-gap) * result.details["exchange_time"] < 2
+    assert abs(result.mean[0] - mean) < 4 * result.details["standard_error"][0] < 0.1
+    low = min(result.basins, key=lambda basin: basin.weight)
+    assert abs(low.weight - weight) < 2 * low.weight_error < 0.3 * weight
+
+
+def test_groups_that_do_not_meet_are_poorly_mixed():
+    net = Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh")
+    result = law(net, 0.5, starts="apart")
+    assert result.status is Status.POORLY_MIXED
+    assert "started at [-0.952] and at [0.962] disagree" in result.reason
+    assert np.isnan(result.mean).all()
+    assert np.isfinite(result.details["tentative_mean"]).all()
+    low, high = sorted(result.basins, key=lambda basin: basin.mean[0])
+    assert np.isnan(low.weight)
+    # each basin has the mean of its own local law
+    for basin in (low, high):
+        own = law(net, 0.5, start=basin.fixed_point)
+        assert abs(basin.mean[0] - own.mean[0]) < 1e-3
+
+
+def test_one_attractor_is_reached_from_far_out():
+    net = random_network(12, activation="relu")
+    result, usual = law(net, 0.4, starts="apart"), law(net, 0.4)
+    assert result.status is Status.OK
+    assert result.scope == "global"
+    assert result.basins is None
+    assert result.details["rhat_groups"] < 1.01
+    assert np.all(np.abs(result.mean - usual.mean) < 1.1 * (result.error + usual.error))
+    early = law(net, 0.4, starts="apart", burn_in=0, steps=40)
+    assert early.status is Status.POORLY_MIXED
+    assert "disagree" in early.reason

@@ -12,7 +12,7 @@ from fpanalysis.network import Network
 from fpanalysis.stationary._linear_chain import LinearChain
 from fpanalysis.stationary._mixing import rounding_bound, standard_error
 from fpanalysis.stationary._result import Array, Problem
-from fpanalysis.stationary._simulate import Sample
+from fpanalysis.stationary._sample import Sample
 
 RELIEF = 0.1  #: share of the rounding bound that remains where rounding enters to second order only
 CLOSE = 30  #: gain in variance by the linear chain from which on it is taken to describe every pair

@@ -22,6 +22,7 @@ FIRST = 4  #: states looked at first, of each of the four kinds
 TINY = 1e-300  #: the variance of a run without noise
 POWER = 8  #: of the covariance, to find the direction of its largest eigenvalue
 STATES = 1280  #: states labelled at most, of whole pairs
+APART = 8 * STATES  #: where weights are the purpose
 RETURNS = 10  #: hops back into the first basin without which the basins are not weighed
 DRIFT = 4.0  #: standard errors by which a weight may change from the first to the second half of the run
 
@@ -30,21 +31,35 @@ DRIFT = 4.0  #: standard errors by which a weight may change from the first to t
 class Hops:
     """What was seen of the chains that were followed.
 
-    `hops` between basins, `chains` followed, `left`: the fraction of them that were ever seen outside the basin of
-    `start`, `away`: that were outside at the end, `basins` with their weights; `weighed`: whether the exchange between
-    the basins was seen often enough for these.
+    `hops` between basins, `chains` followed, `left`: the fraction of them that were ever seen outside the basin they
+    started in, `away`: that were outside at the end, `time`: batches in which the weights relax (of two basins in
+    balance, 2 p (1 - p) / hops per chain and batch), `basins` with their weights; `weighed`: whether the exchange
+    between the basins was seen often enough for these.
     """
 
     chains: int
     hops: int
     left: float
     away: float
+    time: float
     weighed: bool
     basins: tuple[Basin, ...]
 
+    @property
+    def unweighed(self) -> tuple[Basin, ...]:
+        """The basins where their weights are only those of the starts."""
+        return tuple(replace(basin, weight=float("nan"), weight_error=float("nan")) for basin in self.basins)
+
+
+def hops_between(problem: Problem, ends: Array, groups: NDArray[np.intp], points: Array) -> Hops:
+    """From the states at the ends of batches, (2, B, batches, N); the pairs started at `points` (K, N), by `groups`
+    (B,)."""
+    pairs = max(4, APART // (2 * ends.shape[2]))
+    return _follow(problem, ends[:, :pairs], groups[:pairs], points)
+
 
 def hops(problem: Problem, ends: Array, mean: Array, cov: Array) -> Hops | None:
-    """From the states at the ends of batches, (2, B, batches, N); None where no chain was seen to leave."""
+    """The same of chains that all started at `start`; None where no chain was seen to leave its basin."""
     if not problem.stable:
         return None
     net, u = problem.net, problem.u
@@ -54,11 +69,15 @@ def hops(problem: Problem, ends: Array, mean: Array, cov: Array) -> Hops | None:
     others = attractors(net, u)
     apart = np.abs(others - home).max(axis=1, initial=0.0) > 2 * NEAR * (1 + np.abs(home).max())
     points = np.vstack([home, others[apart]])
-    followed = ends[:, : max(4, STATES // (2 * ends.shape[2]))]
-    flat = followed.reshape(-1, net.N)
-    labels = basin_of(net, u, flat, points)
+    pairs = max(4, STATES // (2 * ends.shape[2]))
+    return _follow(problem, ends[:, :pairs], np.zeros(min(pairs, ends.shape[1]), np.intp), points)
+
+
+def _follow(problem: Problem, followed: Array, groups: NDArray[np.intp], points: Array) -> Hops:
+    flat = followed.reshape(-1, problem.net.N)
+    labels = basin_of(problem.net, problem.u, flat, points)
     basins = split(labels, flat, np.full(len(flat), 1 / len(flat)), points)
-    return _count(labels.reshape(followed.shape[:3]), basins)
+    return _count(labels.reshape(followed.shape[:3]), groups, basins)
 
 
 def _suspects(ends: Array, mean: Array, cov: Array) -> Array:
@@ -75,9 +94,10 @@ def _suspects(ends: Array, mean: Array, cov: Array) -> Array:
     return np.concatenate([states[chosen], last[:: max(1, len(last) // FIRST)]])
 
 
-def _count(labels: NDArray[np.intp], basins: tuple[Basin, ...]) -> Hops:
-    """From labels (2, B, batches), 0 the basin of `start`."""
-    path = np.concatenate([np.zeros((*labels.shape[:2], 1), labels.dtype), labels], axis=2)
+def _count(labels: NDArray[np.intp], groups: NDArray[np.intp], basins: tuple[Basin, ...]) -> Hops:
+    """From labels (2, B, batches), where the pairs started in the basins `groups` (B,)."""
+    began = np.broadcast_to(groups[:, None], (*labels.shape[:2], 1))
+    path = np.concatenate([began, labels], axis=2)
     changed = path[..., 1:] != path[..., :-1]
     returns = int(np.sum(changed & (labels == 0)))
     here = np.array([(labels == k).mean(axis=0) for k in range(len(basins))])  # (K, B, batches)
@@ -85,12 +105,14 @@ def _count(labels: NDArray[np.intp], basins: tuple[Basin, ...]) -> Hops:
     half = here.shape[2] // 2
     change = (here[..., half:].mean(axis=2) - here[..., :half].mean(axis=2)).T
     steady = np.all(np.abs(change.mean(axis=0)) <= DRIFT * standard_error(change))
-    outside = labels != 0
+    outside = labels != began
+    share = here.mean(axis=(1, 2))
     return Hops(
         chains=labels.shape[0] * labels.shape[1],
         hops=int(changed.sum()),
         left=float(outside.any(axis=2).mean()),
         away=float(outside[..., -1].mean()),
         weighed=bool(returns >= RETURNS and steady and error[0] <= 0.5 * min(basins[0].weight, 1 - basins[0].weight)),
+        time=float(share @ (1 - share)) * labels.size / changed.sum() if changed.any() else float("inf"),
         basins=tuple(replace(basin, weight_error=float(e)) for basin, e in zip(basins, error, strict=True)),
     )

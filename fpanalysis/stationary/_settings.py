@@ -35,6 +35,11 @@ def check_settings(**settings: Any) -> dict[str, Any]:
             raise InputError(f"{name} must be a positive number; found {value!r}")
     if settings["max_chains"] is None or settings["max_chains"] < 8:
         raise InputError(f"max_chains must be at least 8; found {settings['max_chains']}")
+    names = settings["density"]
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+        raise InputError(f"density must be a list of names, such as ['neuron 0', 'output 1']; found {names!r}")
+    if settings["starts"] not in ("one", "apart"):
+        raise InputError(f"starts must be 'one' or 'apart'; found {settings['starts']!r}")
     _check_device(settings["device"])
     return settings
 

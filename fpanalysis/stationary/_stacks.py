@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fpanalysis.stationary._histogram import Axes
 from fpanalysis.stationary._linear_chain import LinearChain
 from fpanalysis.stationary._result import Problem
+from fpanalysis.stationary._starts import Starts
 
 if TYPE_CHECKING:
-    from fpanalysis.stationary._simulate import Plan, Sample
+    from fpanalysis.stationary._sample import Plan, Sample
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ class Job:
     pairs: int  #: antithetic pairs wanted
     precision: str
     linear: LinearChain | None
+    axes: Axes
+    starts: Starts | None = None
     parts: list[Sample] = field(default_factory=list)
 
     def restart(self, **changes: Any) -> None:
@@ -106,8 +110,10 @@ def _simulate(stack: _Stack, seed: int, device: str) -> list[Sample]:
     dtype = {"single": torch.float32, "double": torch.float64}[job.precision]
     linear = [job.linear for job in stack.jobs if job.linear is not None] or None
     problems = [job.problem for job in stack.jobs]
+    apart = [job.starts.states[job.starts.of(stack.pairs)] for job in stack.jobs if job.starts is not None]
+    starts = np.array(apart) if apart else None
     own = int(np.random.SeedSequence((seed, stack.block)).generate_state(1, np.uint64)[0] >> 1)
-    return simulate(job.problem.net, problems, linear, job.plan, stack.pairs, own, dtype, device)
+    return simulate(job.problem.net, problems, linear, job.axes, job.plan, stack.pairs, own, dtype, device, starts)
 
 
 def in_parallel(tasks: Sequence[Callable[[], T]], work: float) -> list[T]:

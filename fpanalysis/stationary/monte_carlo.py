@@ -21,11 +21,12 @@ rounding enters to second order); where it is not small beside the sampling erro
 the problem is run again in float64. `unseen` is what events too rare for the run may add (`_mixing.unseen`).
 
 Chains start at the problem's `start` and forget it for ten relaxation times. The law found is that of the
-basins reached from there within the run, so the scope is always "local": that no other basin exists is not
-something a run can show. A run whose chains disagree (split R-hat of batch means above its bound; Gelman et al.,
-Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors, whose
-relaxation time is beyond `LONGEST` steps, or whose chains hop to other basins too seldom to weigh these is "poorly
-mixed". Where hops are many the result has `basins`; where most chains are gone from the first it has "left basin".
+basins reached from there within the run, so the scope is "local", unless groups of chains that were started in
+all basins known agree (`_starts`). A run whose chains disagree (split R-hat of batch means above its bound;
+Gelman et al., Bayesian Data Analysis, 2013, section 11.4), whose first and second half differ beyond their errors,
+whose relaxation time is beyond `LONGEST` steps, or whose chains hop to other basins too seldom to weigh these is
+"poorly mixed". Where hops are many the result has `basins`; where most chains are gone from the first it has
+"left basin".
 """
 
 from __future__ import annotations
@@ -39,13 +40,18 @@ import numpy as np
 
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
-from fpanalysis.stationary._hops import Hops, hops
+from fpanalysis.stationary._average import Average, averages, better, follows, sample_sizes
+from fpanalysis.stationary._histogram import Axes, axes
+from fpanalysis.stationary._hops import Hops, hops, hops_between
 from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._mixing import drifts, quantile, rhat, rhat_bound, standard_error, unseen
 from fpanalysis.stationary._relax import relaxation_time, still_growing
 from fpanalysis.stationary._result import Problem, Stationary, failed
+from fpanalysis.stationary._sample import Plan, Sample, merge
 from fpanalysis.stationary._settings import BATCHES, check_settings
 from fpanalysis.stationary._stacks import Job, run
+from fpanalysis.stationary._starts import FEWEST as FEWEST_APART
+from fpanalysis.stationary._starts import apart, disagreement
 from fpanalysis.system import System
 
 METHOD = "monte-carlo"
@@ -55,7 +61,7 @@ LONGEST = 1024  #: relaxation time (steps) above which a run is shorter than the
 FEWEST, MOST = 400, 20_000  #: steps averaged over, whatever the relaxation time
 SMALL = 16  #: neurons up to which double precision costs nothing
 ROUNDS = 4  #: times that chains are added, for a standard error that was asked for
-RETRIES = 2  #: times that a poorly mixed problem is run again, for a relaxation time four times as long
+RETRIES = 3  #: times that a poorly mixed problem is run again, for a relaxation time at least four times as long
 DIGITS = 1e-4  #: rounding error, relative to the shift, below which double precision is not worth its time
 
 
@@ -72,6 +78,8 @@ def solve(
     relative_error: float | None = None,
     max_chains: int = 1 << 16,
     device: str = "cpu",
+    density: Sequence[str] | None = None,
+    starts: str = "one",
 ) -> list[Stationary]:
     """Stationary laws by simulation, `problems` of one network stepped together, one stack per thread.
 
@@ -82,13 +90,19 @@ def solve(
     chains : even; default 128 at N = 64, more for smaller networks.
     steps, burn_in : steps averaged over and dropped before, per chain; default 20 and 10 relaxation times
         within fixed bounds. With the default, problems run in groups of similar relaxation time, and what turns
-        out poorly mixed is run again for one four times as long, twice at most.
+        out poorly mixed is run again for one at least four times as long, twice or, where basins exchange, three times
+        at most, and not where they exchange over more than `LONGEST` steps.
     precision : "single" or "double" states; default single where its rounding is small beside the error.
     control : whether to run the linear chain beside the network.
     standard_error, relative_error : run more chains until the largest standard error over neurons is at most this;
         relative_error is in units of the largest shift, max|mean - start|. A result that `max_chains` chains do not
         bring there is "poorly mixed", with its mean in `details["tentative_mean"]` as well.
     device : "cpu", or "cuda" for a GPU, which has random numbers of its own.
+    density : names of the `marginals` wanted: "neuron 3", "output 0", as histograms with standard errors. By default
+        those of the outputs, if there are four or fewer, and of all neurons of a network of three or fewer.
+    starts : "one", the problem's `start`, for the law of what is reached from there; "apart", groups of chains from
+        every stable fixed point, or far out on both sides where there are not several: the law is then "global" if
+        the groups agree, and if they do not the status is "poorly mixed" and no mean is given.
 
     Returns
     -------
@@ -98,7 +112,9 @@ def solve(
     "none") and, as medians over neurons of the variance of a plain average of as many chains over that with them,
     antithetic_gain (pairs alone) and variance_reduction (pairs and control); reason, where the status is not OK;
     and where any chain was seen outside the basin of `start`, hops between basins, left (fraction of chains) and
-    chains_followed: the number of chains that these count.
+    chains_followed: the number of chains that these count, and
+    exchange_time: the steps in which the weights of the basins relax. With starts apart also rhat_groups, R-hat between
+    the groups, and where these disagree tentative_mean, and `basins` without weights.
 
     Raises
     ------
@@ -115,6 +131,8 @@ def solve(
         relative_error=relative_error,
         max_chains=max_chains,
         device=device,
+        density=density,
+        starts=starts,
     )
     if device != "cpu" and not all(isinstance(problem.net, Network) for problem in problems):
         raise InputError(f"device must be 'cpu' for a system that is not a Network; found {device!r}")
@@ -123,7 +141,8 @@ def solve(
     seed = int(np.random.default_rng(rng).integers(2**63))
     stamp = {"settings": settings, "seed": int(rng) if isinstance(rng, int | np.integer) else None}
     times = _relaxation_times(problems)
-    jobs = [_job(problem, tau, settings) for problem, tau in zip(problems, times, strict=True)]
+    kept = {id(problem.net): axes(problem.net, density) for problem in problems}
+    jobs = [_job(problem, tau, settings, kept[id(problem.net)]) for problem, tau in zip(problems, times, strict=True)]
     results = _finish(jobs, seed, stamp)
     if precision is None:
         coarse = [k for k, job in enumerate(jobs) if job.precision == "single" and _too_coarse(results[k])]
@@ -131,12 +150,11 @@ def solve(
             jobs[k].restart(precision="double")
         _again(jobs, results, coarse, seed, stamp)
     if steps is None and burn_in is None:
-        for _ in range(RETRIES):  # noise made a mode slower than the estimate
-            poor = [k for k, result in enumerate(results) if result.status is Status.POORLY_MIXED]
-            slow = [k for k in poor if 4 * jobs[k].tau <= LONGEST]
+        for left in range(RETRIES, 0, -1):  # noise made a mode slower than the estimate
+            slower = {k: _slower(job, result, left) for k, (job, result) in enumerate(zip(jobs, results, strict=True))}
+            slow = [k for k, tau in slower.items() if tau]
             for k in slow:
-                tau = 4 * jobs[k].tau
-                jobs[k].restart(tau=tau, plan=_plan(problems[k].net, tau, settings))
+                jobs[k].restart(tau=slower[k], plan=_plan(problems[k].net, slower[k], settings))
             _again(jobs, results, slow, seed, stamp)
     if standard_error is not None or relative_error is not None:
         _refine(jobs, results, seed, stamp)
@@ -155,25 +173,32 @@ def _relaxation_times(problems: Sequence[Problem]) -> list[float]:
     return [float(2 ** np.ceil(np.log2(t))) for t in np.clip(tau, 1, 2 * LONGEST)]
 
 
-def _job(problem: Problem, tau: float, settings: dict[str, Any]) -> Job:
+def _slower(job: Job, result: Stationary, left: int) -> float:
+    """The relaxation time for which a poorly mixed problem is to be run again, `left` times at most; 0 where that would
+    not help. The last time is for basins whose exchange was seen."""
+    exchange = result.details.get("exchange_time", 0.0 if left > 1 else np.inf)
+    tau = 4 * job.tau
+    if exchange > job.tau:
+        tau = max(tau, 2.0 ** np.ceil(np.log2(min(exchange, 2.0 * LONGEST))))
+    return tau if result.status is Status.POORLY_MIXED and tau <= LONGEST else 0.0
+
+
+def _job(problem: Problem, tau: float, settings: dict[str, Any], kept: Axes) -> Job:
     net, precision = problem.net, settings["precision"]
     if precision is None:
         precision = "double" if net.N <= SMALL or not isinstance(net, Network) else "single"
-    return Job(
-        problem,
-        tau,
-        _plan(net, tau, settings),
-        pairs=(settings["chains"] or 2 * int(np.clip(4096 // net.N, 32, 1024))) // 2,
-        precision=precision,
-        linear=linear_chain(problem) if settings["control"] else None,
-    )
+    linear = linear_chain(problem) if settings["control"] else None
+    pairs = (settings["chains"] or 2 * int(np.clip(4096 // net.N, 32, 1024))) // 2
+    starts = None
+    if settings["starts"] == "apart":
+        starts = apart(problem, linear, pairs if settings["chains"] else None)
+        pairs = max(pairs, FEWEST_APART * len(starts.states))
+    return Job(problem, tau, _plan(net, tau, settings), pairs, precision, linear, kept, starts)
 
 
-def _plan(net: System, tau: float, settings: dict[str, Any]) -> Any:
+def _plan(net: System, tau: float, settings: dict[str, Any]) -> Plan:
     """A mean sample every half time constant of a neuron loses < 2 % of the information, a sample of the
     covariance every relaxation time costs little beside the steps in between."""
-    from fpanalysis.stationary._simulate import Plan
-
     steps = settings["steps"] or int(np.clip(STEPS * tau, FEWEST, MOST))
     burn_in = settings["burn_in"]
     thin = max(1, round(0.5 / float(np.max(net.gamma))))
@@ -237,8 +262,6 @@ def _too_coarse(result: Stationary) -> bool:
 
 def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
     """The result of one problem from its blocks."""
-    from fpanalysis.stationary._average import averages, better, follows, sample_sizes
-    from fpanalysis.stationary._simulate import merge
 
     problem, net, plan = job.problem, job.problem.net, job.plan
     sample = merge(job.parts)
@@ -263,11 +286,12 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         "rounding": best.rounding,
         "control": "linear chain" if best.control else "none",
     }
-    seen = None if follows(plain, best) else hops(problem, sample.center + sample.ends, best.mean, best.cov)
-    if seen is not None:
-        details |= {"hops": seen.hops, "left": seen.left, "chains_followed": seen.chains}
+    seen, differ = _seen(job, sample, plain, best, details)
     alike = details["rhat"] <= rhat_bound(plan.batches, plan.length / job.tau)
-    status, reason = _verdict(seen, drift, alike, job.tau)
+    status, reason = _verdict(seen, drift, alike, job.tau, job.starts is not None)
+    if differ:
+        result = _failed(problem, Status.POORLY_MIXED, stamp, reason=differ, tentative_mean=best.mean, **details)
+        return dataclasses.replace(result, basins=None if seen is None else seen.unweighed)
     if status is Status.LEFT_BASIN:
         return _failed(problem, status, stamp, reason=reason, tentative_mean=best.mean, **details)
     if reason:
@@ -288,19 +312,44 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         + np.abs(net.readout_weights) @ missed,
         status=status,
         method=METHOD,
-        scope="local",
+        scope="global" if job.starts is not None and status.ok else "local",
         start=problem.start,
         provenance=Provenance(METHOD, net.hash, **stamp),
         details=sample_sizes(sample, plain, best) | details,
         basins=None if seen is None else seen.basins,
+        marginals={
+            name: histogram.density(name, float(offset))
+            for name, offset, histogram in zip(job.axes.names, job.axes.offset, sample.histograms, strict=True)
+        },
     )
 
 
-def _verdict(seen: Hops | None, drift: bool, alike: bool, tau: float) -> tuple[Status, str]:
+def _seen(job: Job, sample: Sample, plain: Average, best: Average, details: dict[str, Any]) -> tuple[Hops | None, str]:
+    """Hops between basins, and which groups of chains disagree, "" if none do; what is known of both into `details`."""
+    ends, starts, differ = sample.center + sample.ends, job.starts, ""
+    if starts is None:
+        seen = None if follows(plain, best) else hops(job.problem, ends, best.mean, best.cov)
+    else:
+        groups = np.concatenate([starts.of(part.h.shape[1]) for part in job.parts])
+        details["rhat_groups"], differ = disagreement(plain.y, groups, plain.cov, plain.rounding, starts)
+        seen = hops_between(job.problem, ends, groups, starts.states) if starts.attractors else None
+    if seen is not None:
+        details |= {
+            "hops": seen.hops,
+            "left": seen.left,
+            "chains_followed": seen.chains,
+            "exchange_time": float(seen.time * job.plan.length),
+        }
+    return seen, differ
+
+
+def _verdict(seen: Hops | None, drift: bool, alike: bool, tau: float, apart: bool) -> tuple[Status, str]:
     """The status of a run, and why."""
     if seen is not None and not seen.weighed:
-        share = f"{seen.left:.1%} of the chains followed left the basin of start ({seen.hops} hops between basins)"
-        if seen.away > 0.5:
+        share = (
+            f"{seen.left:.1%} of the chains followed left the basin they started in ({seen.hops} hops between basins)"
+        )
+        if seen.away > 0.5 and not apart:
             return Status.LEFT_BASIN, f"{share} and {seen.away:.1%} were outside it at the end"
         return Status.POORLY_MIXED, f"{share}: too few, or too much of a drift, to weigh the basins"
     if tau > LONGEST:
