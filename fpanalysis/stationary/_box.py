@@ -40,11 +40,10 @@ def grows(step: Step) -> bool:
     return size >= (before if step.N > 1 else norm) * (1 - 1e-14) and size >= 1e-3 * norm
 
 
-def first_box(step: Step, start: Array) -> Array:
-    """A box (2, N) about where the law should be."""
+def first_box(step: Step, start: Array, held: Array) -> Array:
+    """A box (2, N) about where the law should be; it holds the box `held`."""
     box = _one(step) if step.N == 1 else _sampled(step, start)
     limits = step.limits()
-    held = core(step)
     box = np.stack([np.minimum(box[0], held[0]), np.maximum(box[1], held[1])])
     width = np.maximum(box[1] - box[0], 1e-12 * (1 + np.abs(box).max(axis=0)))
     box = np.stack([box[0] - 1e-3 * width, box[1] + 1e-3 * width])
@@ -55,9 +54,9 @@ def first_box(step: Step, start: Array) -> Array:
     return box
 
 
-def core(step: Step) -> Array:
-    """The hull (2, N) of where the noise-free step comes to rest from a wide lattice, one step's noise added; empty
-    (inf, -inf) where nothing rests."""
+def core(step: Step, points: Array) -> Array:
+    """The hull (2, N) of `points` (K, N) and of where the noise-free step comes to rest from a wide lattice, one step's
+    noise added; empty (inf, -inf) where nothing rests."""
     far = 2 * scale(step)
     if step.N == 1:
         h = np.linspace(-far, far, 802)
@@ -69,7 +68,7 @@ def core(step: Step) -> Array:
         for _ in range(int(np.clip(12 / step.gamma.min(), 30, 400))):
             h = step.drift(h)
         moving = np.abs(step.drift(h) - h).max(axis=1)
-        ends = h[moving <= 1e-4 * step.gamma.min() * far]
+        ends = np.concatenate([h[moving <= 1e-4 * step.gamma.min() * far], points])
     if not len(ends):
         return np.stack([np.full(step.N, np.inf), np.full(step.N, -np.inf)])
     ends = np.concatenate([ends, _next(step, ends, -6.0), _next(step, ends, 6.0)])

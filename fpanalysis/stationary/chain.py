@@ -13,17 +13,20 @@ follows the law (`_box`), and the number of nodes grows until the mean and covar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.stationary import _cells
+from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import core, first_box, grows, moved
 from fpanalysis.stationary._chain_density import basins, density, fine
 from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
-from fpanalysis.stationary._result import Array, Problem, Stationary, failed
+from fpanalysis.stationary._metastable import metastable
+from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Axis, Step
 
 TOLERANCE = {1: 1e-10, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
@@ -39,7 +42,6 @@ NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are co
 TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
 HEAVY = 100.0  #: `tails` from which on no value is given
 WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
-MASS = 1e-2  #: mass deficit of the density from which on none is given
 USELESS = 0.1  #: error, in standard deviations, from which on no value is given
 
 
@@ -69,15 +71,16 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
     step = Step(problem)
     if grows(step):
         return failed(problem, "chain", Status.DIVERGED, reason=_why_not(problem))
+    points = attractors(problem.net, problem.u) if N > 1 else np.empty((0, N))
     with np.errstate(under="ignore"):
         try:
-            search = _search(step, problem, tolerance or TOLERANCE[N])
+            search = _search(step, problem, tolerance or TOLERANCE[N], points)
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
     gap, separation = _spectrum(step, search.found)
     if separation < TRUSTED:
-        return _metastable(problem, _box(search.found), separation)
-    return _result(problem, step, search, gap, separation)
+        return metastable(problem, _box(search.found), separation)
+    return _result(problem, step, search, gap, separation, points)
 
 
 def _why_not(problem: Problem) -> str:
@@ -88,12 +91,6 @@ quasi-stationary law only"
     return f"{grow}: there is no stationary law"
 
 
-def _metastable(problem: Problem, box: Array, gap: float) -> Stationary:
-    """What is said where the null vector is not to be trusted."""
-    reason = f"an eigenvalue lies {gap:.1e} from 1, too near for the null vector to be trusted"
-    return failed(problem, "chain", Status.METASTABLE, reason=reason, box=box)
-
-
 def _box(found: Collocation) -> Array:
     return np.array([[axis.low, axis.high] for axis in found.axes]).T
 
@@ -102,11 +99,12 @@ def _axes(step: Step, box: Array, n: int) -> tuple[Axis, ...]:
     return tuple(Axis(low, high, n, step.breaks(i, low, high)) for i, (low, high) in enumerate(box.T))
 
 
-def _search(step: Step, problem: Problem, tolerance: float) -> Search:
-    """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters."""
+def _search(step: Step, problem: Problem, tolerance: float, points: Array) -> Search:
+    """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters.
+    The box holds `points` (K, N)."""
     limits, ladder, level = step.limits(), LADDER[step.N], 0
-    box = first_box(step, problem.start)
-    held = core(step)
+    held = core(step, points)
+    box = first_box(step, problem.start, held)
     found = collocate(step, _axes(step, box, ladder[0]))
     search = Search(found, np.full(step.N, np.inf), np.inf, [(ladder[0], float(found.mean[0]))])
     for _ in range(ATTEMPTS):
@@ -156,7 +154,7 @@ def _compare(search: Search, found: Collocation, n: int) -> Search:
     return Search(found, change, spread, levels)
 
 
-def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float) -> Stationary:
+def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float, points: Array) -> Stationary:
     net, found = problem.network, search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
     rounding = 1e-16 * (np.abs(found.mean).max() + width)
@@ -168,15 +166,13 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         "levels": tuple(search.levels),
     }
     if not np.isfinite(error).all() or error.max() > USELESS * deviation(found) or details["tails"] > HEAVY:
-        if separation < WEAK:
-            return _metastable(problem, _box(found), separation)
+        if separation < WEAK or len(points) > 1:
+            return metastable(problem, _box(found), separation)
         reason = f"the mean still changes by {search.change.max():.1g} at {details['nodes']} nodes"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
-    law, marginals = density(step, fine(step, found))
-    if law is not None:
-        details["mass_deficit"] = 1 - law.mass
-        if abs(1 - law.mass) > MASS:
-            law, marginals = None, {}
+    densities, parts = _parts(problem, step, found, points)
+    if step.inside and step.flat and np.any(step.gamma == 1):
+        details["mass_at_zero"] = _mass_at_zero(step, found)
     rates = found.p @ net.activation.f(found.h) if step.current else found.mean
     slope = step.slope if step.current else 1.0
     return Stationary(
@@ -191,7 +187,24 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         start=problem.start,
         provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details=details | {"rates": rates},
-        densities=(law, marginals),
+        densities=densities,
         gap=gap,
-        basins=basins(problem, step, found, law),
+        basins=parts,
     )
+
+
+def _parts(
+    problem: Problem, step: Step, found: Collocation, points: Array
+) -> tuple[Callable[[], Densities], tuple[Basin, ...] | None]:
+    """What computes the densities, and the basins."""
+    if step.N > 1:
+        return lambda: _cells.densities(_cells.cells(problem, found)), _cells.basins(problem, found, points)
+    return lambda: density(step, fine(step, found)), basins(problem, step, found, None)
+
+
+def _mass_at_zero(step: Step, found: Collocation) -> tuple[float, ...]:
+    """P(h_i = 0) for each neuron, then P(some h_i = 0): the mass on the axes, where gamma = 1."""
+    from scipy.special import ndtr
+
+    silent = np.where(step.gamma == 1, ndtr(-step.preactivation(found.h) / step.sigma), 0.0)
+    return (*(found.p @ silent).tolist(), float(1 - found.p @ (1 - silent).prod(axis=1)))
