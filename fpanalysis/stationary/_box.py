@@ -32,11 +32,13 @@ def grows(step: Step) -> bool:
     directions = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * step.N, indexing="ij"), axis=-1).reshape(-1, step.N)
     h = directions[np.abs(directions).max(axis=1) > 0] * FAR * scale(step)
     size = norm = FAR * scale(step)
-    rounds = 8 if step.N == 1 else 60
+    rounds, steps = (8, 2) if step.N == 1 else (60, int(np.clip(1 / step.gamma.min(), 2, 200)))
     for _ in range(rounds):
-        for _ in range(2):
+        for _ in range(steps):
             h = step.drift(h)
         before, size = size, float(np.abs(h).max())
+        if not 1e-3 * norm < size < 1e6 * norm:
+            break
     return size >= (before if step.N > 1 else norm) * (1 - 1e-14) and size >= 1e-3 * norm
 
 

@@ -39,6 +39,7 @@ LARGEST = {1: 2000, 2: 3200, 3: 14000}  #: states that a grid may have
 ATTEMPTS = 20  #: solves that the search for box and resolution may take
 SPECTRUM = {1: 48, 2: 16, 3: 7}  #: nodes per axis on which eigenvalues are computed
 NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are computed again on all nodes
+FLOOR = {1: 0.0, 2: 1e-11, 3: 1e-9}  #: rounding error that the polynomials outside the box magnify, in deviations
 TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
 HEAVY = 100.0  #: `tails` from which on no value is given
 WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
@@ -91,12 +92,24 @@ quasi-stationary law only"
     return f"{grow}: there is no stationary law"
 
 
+def _size(found: Collocation) -> str:
+    """Why there is no second grid to compare with."""
+    grid = " x ".join(str(axis.size) for axis in found.axes)
+    memory = 8 * 1.4 ** (2 * len(found.axes)) * len(found.p) ** 2 / 2**30
+    return f"{grid} nodes do not suffice, and the equations on the next grid would take {memory:.1f} GiB"
+
+
 def _box(found: Collocation) -> Array:
     return np.array([[axis.low, axis.high] for axis in found.axes]).T
 
 
 def _axes(step: Step, box: Array, n: int) -> tuple[Axis, ...]:
-    return tuple(Axis(low, high, n, step.breaks(i, low, high)) for i, (low, high) in enumerate(box.T))
+    axes = []
+    for i, (low, high) in enumerate(box.T):
+        breaks = step.breaks(i, low, high)
+        each = n if step.N == 1 else max(6, round(2 * n / (len(breaks) + 2)))  # several panels share the nodes
+        axes.append(Axis(low, high, each, breaks))
+    return tuple(axes)
 
 
 def _search(step: Step, problem: Problem, tolerance: float, points: Array) -> Search:
@@ -158,7 +171,7 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
     net, found = problem.network, search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
     rounding = 1e-16 * (np.abs(found.mean).max() + width)
-    error = 2 * search.change + rounding / min(separation, 1.0)
+    error = 2 * search.change + (rounding + FLOOR[step.N] * deviation(found)) / min(separation, 1.0)
     details: dict[str, Any] = {
         "nodes": tuple(axis.size for axis in found.axes),
         "box": _box(found),
@@ -168,6 +181,8 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
     if not np.isfinite(error).all() or error.max() > USELESS * deviation(found) or details["tails"] > HEAVY:
         if separation < WEAK or len(points) > 1:
             return metastable(problem, _box(found), separation)
+        if np.isinf(search.change).any():
+            return failed(problem, "chain", Status.TOO_LARGE, reason=_size(found), tentative_mean=found.mean, **details)
         reason = f"the mean still changes by {search.change.max():.1g} at {details['nodes']} nodes"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
     densities, parts = _parts(problem, step, found, points)
