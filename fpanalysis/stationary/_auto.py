@@ -86,7 +86,9 @@ def _second_choice(problem: Problem, st: Stationary, run: Run, rng: int | Genera
     """Another method, where the first one did not come out well enough and the other did."""
     if st.method == "closure" and problem.net.N == SMALL:
         other, why = "chain", _short_of(problem, st)
-    elif st.method in ("chain", "reduced") and st.status not in (Status.OK, Status.METASTABLE):
+    elif (
+        st.method in ("chain", "reduced") and not st.status.ok and (problem.local or st.status is not Status.METASTABLE)
+    ):
         other, why = "closure", _failure(st)
     else:
         return st

@@ -42,8 +42,9 @@ def grows(step: Step) -> bool:
     return size >= (before if step.N > 1 else norm) * (1 - 1e-14) and size >= 1e-3 * norm
 
 
-def first_box(step: Step, start: Array, held: Array) -> Array:
-    """A box (2, N) about where the law should be; it holds the box `held`."""
+def first_box(step: Step, start: Array, held: Array | None = None) -> Array:
+    """A box (2, N) about where the law should be; it holds the box `held`, by default that of `core`."""
+    held = core(step) if held is None else held
     box = _one(step) if step.N == 1 else _sampled(step, start)
     limits = step.limits()
     box = np.stack([np.minimum(box[0], held[0]), np.maximum(box[1], held[1])])
@@ -56,7 +57,7 @@ def first_box(step: Step, start: Array, held: Array) -> Array:
     return box
 
 
-def core(step: Step, points: Array) -> Array:
+def core(step: Step, points: Array | None = None) -> Array:
     """The hull (2, N) of `points` (K, N) and of where the noise-free step comes to rest from a wide lattice, one step's
     noise added; empty (inf, -inf) where nothing rests."""
     far = 2 * scale(step)
@@ -70,7 +71,9 @@ def core(step: Step, points: Array) -> Array:
         for _ in range(int(np.clip(12 / step.gamma.min(), 30, 400))):
             h = step.drift(h)
         moving = np.abs(step.drift(h) - h).max(axis=1)
-        ends = np.concatenate([h[moving <= 1e-4 * step.gamma.min() * far], points])
+        ends = h[moving <= 1e-4 * step.gamma.min() * far]
+    if points is not None:
+        ends = np.concatenate([ends, points])
     if not len(ends):
         return np.stack([np.full(step.N, np.inf), np.full(step.N, -np.inf)])
     ends = np.concatenate([ends, _next(step, ends, -6.0), _next(step, ends, 6.0)])

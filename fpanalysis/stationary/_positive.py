@@ -146,7 +146,7 @@ def _levels(net: Network, u: Array, box: Array) -> Iterator[tuple[list[Array], f
     for level, fineness in enumerate(FINENESS[2:] if net.N == 1 else FINENESS):
         counts = [max(fineness * x[-1], fineness * FEWEST[net.N], 4) for x in counted]
         nodes = [
-            np.interp(np.linspace(0, x[-1], int(np.ceil(n)) + 1), x, h)
+            np.interp(np.linspace(0, x[-1], int(np.ceil(min(n, MOST))) + 1), x, h)
             for x, h, n in zip(counted, fine, counts, strict=True)
         ]
         yield nodes, min(REACH[0] + 3 * level, REACH[1])

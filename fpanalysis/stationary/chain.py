@@ -24,12 +24,13 @@ from fpanalysis.stationary import _cells
 from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import core, first_box, grows, moved
 from fpanalysis.stationary._chain_density import basins, density, fine
+from fpanalysis.stationary._chain_one import solve_one
 from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
 from fpanalysis.stationary._metastable import metastable
 from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Axis, Step
 
-TOLERANCE = {1: 1e-10, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
+TOLERANCE = {1: 3e-12, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
 LADDER = {
     1: (24, 36, 54, 72, 100, 150, 220, 320),
     2: (14, 20, 28, 40, 54),
@@ -72,7 +73,9 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
     step = Step(problem)
     if grows(step):
         return failed(problem, "chain", Status.DIVERGED, reason=_why_not(problem))
-    points = attractors(problem.net, problem.u) if N > 1 else np.empty((0, N))
+    if N == 1:
+        return solve_one(problem, tolerance or TOLERANCE[1])
+    points = attractors(problem.net, problem.u)
     with np.errstate(under="ignore"):
         try:
             search = _search(step, problem, tolerance or TOLERANCE[N], points)
