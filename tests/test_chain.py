@@ -105,13 +105,14 @@ def test_uncoupled_neurons_are_a_product(activation):
         assert abs(st.mean[i] - chain(one).mean[0]) < st.error[i] + 1e-9
 
 
-def test_metastable_law_is_weighed_or_refused():
-    """tanh, w = 2: at sigma = 0.8 the weights of the table, at 0.5 a null vector is not to be trusted."""
+def test_metastable_law_is_weighed():
+    """tanh, w = 2: weights of 50-digit arithmetic, from a null vector at sigma = 0.8, without subtraction at 0.5."""
     net = fpa.Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh", sigma=0.8)
-    st = chain(net)
-    assert abs(st.mean[0] - 0.83289958) < 1e-8
-    low, high = st.basins
-    assert 0.0148 < low.weight < 0.01535  # the table's 0.0153 is the weight below 0; the border is at -0.05
-    assert abs(low.weight + high.weight - 1) < 1e-6
-    assert abs(low.weight * low.mean[0] + high.weight * high.mean[0] - st.mean[0]) < 1e-6
-    assert not fpa.stationary(net, sigma=0.5, method="chain").status.ok
+    for sigma, mean, weight in ((0.8, 0.832899583649941, 0.01518648), (0.5, 0.934435187083166, 2.04303e-5)):
+        st = chain(net, sigma=sigma)
+        low, high = st.basins
+        assert abs(st.mean[0] - mean) <= st.error[0] < 1e-6
+        assert abs(low.weight - weight) <= low.weight_error + 1e-5 * weight
+        assert low.weight_error < 1e-3 * weight
+        assert abs(low.weight + high.weight - 1) < 1e-9
+    assert st.details["null_vector"] == "subtraction-free"

@@ -87,17 +87,20 @@ def _second_choice(problem: Problem, st: Stationary, run: Run, rng: int | Genera
     """Another method, where the first one did not come out well enough and the other did."""
     if st.method == "closure" and problem.net.N == SMALL:
         other, why = "chain", _short_of(problem, st)
-    elif st.method in ("chain", "reduced") and st.status not in (Status.OK, Status.METASTABLE):
-        other, why = (
-            "closure",
-            f"{_failure(st)}, so the closure about {'each' if st.method == 'reduced' else 'one'} fixed point",
-        )
+    elif st.method in ("chain", "reduced") and not st.status.ok and not _per_basin(problem, st):
+        about = "each" if st.method == "reduced" else "one"
+        other, why = "closure", f"{_failure(st)}, so the closure about {about} fixed point"
     else:
         return st
     if not why:
         return st
     second = _each_basin(problem, run, rng) if st.method == "reduced" else run([problem], other, rng)[0]
     return _because(second, why) if second.status.ok else st
+
+
+def _per_basin(problem: Problem, st: Stationary) -> bool:
+    """Whether a law that could not be weighed says what holds within its basins, or at least that it is metastable."""
+    return st.status is Status.METASTABLE and (not problem.local or st.basins is not None)
 
 
 def _each_basin(problem: Problem, run: Run, rng: int | Generator) -> Stationary:
@@ -154,7 +157,8 @@ def _limit(N: int) -> float:
 
 def about_start(problem: Problem, st: Stationary) -> Stationary:
     """The law given the basin of `start`, where that is asked for and the basin lasts."""
-    if not problem.local or st.scope != "global" or st.basins is None or len(st.basins) < 2:
+    unweighed = st.status is Status.METASTABLE
+    if not problem.local or st.basins is None or len(st.basins) < 2 or not (unweighed or st.scope == "global"):
         return st
     points = np.array([basin.fixed_point for basin in st.basins])
     home = int(basin_of(problem.net, problem.u, problem.start[None], points)[0])
@@ -163,7 +167,10 @@ def about_start(problem: Problem, st: Stationary) -> Stationary:
     basin, stays = st.basins[home], st.relaxation_time
     radius = np.abs(np.linalg.eigvals(problem.net.jacobian(basin.fixed_point, problem.u))).max()
     within = -1 / np.log(radius) if radius > 0 else 0.0
-    if not np.isfinite(basin.mean).all():
+    known = basin.mean if basin.error is None else basin.mean + basin.error
+    if unweighed and not (basin.error is not None and np.isfinite(known).all()):
+        return st
+    if not np.isfinite(known).all():
         return _left(problem, st, "the law puts no weight on the basin of this fixed point")
     if stays is not None and stays < STAYS * within:
         return _left(problem, st, f"basins mix within {stays:.3g} steps, the state relaxes within {within:.3g}")
@@ -190,6 +197,7 @@ def _given(problem: Problem, st: Stationary, basin: Basin) -> Stationary:
         error=error,
         output=net.readout(rates),
         output_error=np.abs(net.readout_weights) @ error if rate else np.full(net.n_out, np.inf),
+        status=Status.OK if st.status is Status.METASTABLE else st.status,
         scope="local",
         start=basin.fixed_point,
     )

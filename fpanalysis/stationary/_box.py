@@ -32,19 +32,21 @@ def grows(step: Step) -> bool:
     directions = np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * step.N, indexing="ij"), axis=-1).reshape(-1, step.N)
     h = directions[np.abs(directions).max(axis=1) > 0] * FAR * scale(step)
     size = norm = FAR * scale(step)
-    rounds = 8 if step.N == 1 else 60
+    rounds, steps = (8, 2) if step.N == 1 else (60, int(np.clip(1 / step.gamma.min(), 2, 200)))
     for _ in range(rounds):
-        for _ in range(2):
+        for _ in range(steps):
             h = step.drift(h)
         before, size = size, float(np.abs(h).max())
+        if not 1e-3 * norm < size < 1e6 * norm:
+            break
     return size >= (before if step.N > 1 else norm) * (1 - 1e-14) and size >= 1e-3 * norm
 
 
-def first_box(step: Step, start: Array) -> Array:
-    """A box (2, N) about where the law should be."""
+def first_box(step: Step, start: Array, held: Array | None = None) -> Array:
+    """A box (2, N) about where the law should be; it holds the box `held`, by default that of `core`."""
+    held = core(step) if held is None else held
     box = _one(step) if step.N == 1 else _sampled(step, start)
     limits = step.limits()
-    held = core(step)
     box = np.stack([np.minimum(box[0], held[0]), np.maximum(box[1], held[1])])
     width = np.maximum(box[1] - box[0], 1e-12 * (1 + np.abs(box).max(axis=0)))
     box = np.stack([box[0] - 1e-3 * width, box[1] + 1e-3 * width])
@@ -55,9 +57,9 @@ def first_box(step: Step, start: Array) -> Array:
     return box
 
 
-def core(step: Step) -> Array:
-    """The hull (2, N) of where the noise-free step comes to rest from a wide lattice, one step's noise added; empty
-    (inf, -inf) where nothing rests."""
+def core(step: Step, points: Array | None = None) -> Array:
+    """The hull (2, N) of `points` (K, N) and of where the noise-free step comes to rest from a wide lattice, one step's
+    noise added; empty (inf, -inf) where nothing rests."""
     far = 2 * scale(step)
     if step.N == 1:
         h = np.linspace(-far, far, 802)
@@ -70,6 +72,8 @@ def core(step: Step) -> Array:
             h = step.drift(h)
         moving = np.abs(step.drift(h) - h).max(axis=1)
         ends = h[moving <= 1e-4 * step.gamma.min() * far]
+    if points is not None:
+        ends = np.concatenate([ends, points])
     if not len(ends):
         return np.stack([np.full(step.N, np.inf), np.full(step.N, -np.inf)])
     ends = np.concatenate([ends, _next(step, ends, -6.0), _next(step, ends, 6.0)])

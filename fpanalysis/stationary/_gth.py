@@ -69,7 +69,8 @@ class Elimination:
         from scipy.linalg import solve_triangular
 
         upper, lower = self._triangles
-        inner = solve_triangular(lower, solve_triangular(upper, r[1:], unit_diagonal=True), lower=True)
+        down = solve_triangular(upper, r[1:], unit_diagonal=True, check_finite=False)
+        inner = solve_triangular(lower, down, lower=True, check_finite=False)
         return np.concatenate([np.zeros_like(r[:1]), inner])
 
     @cached_property
@@ -81,10 +82,13 @@ class Elimination:
         np.fill_diagonal(lower, np.diag(self.factors)[1:])
         return upper, lower
 
+    @np.errstate(over="ignore", invalid="ignore")
     def slowest_rate(self, p: Array) -> float:
         """`slowest_rate` of a chain whose state 0 is one of the likely ones."""
         phi, rate = self.until_first(np.ones(len(p))), float("inf")
         for _ in range(ITERATIONS):
+            if not np.isfinite(phi).all():  # times beyond the range of float64
+                return float("nan")
             phi = phi - p @ phi
             phi /= np.sqrt(p @ phi**2)
             psi = self.until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]

@@ -142,17 +142,17 @@ def _nothing(N: int, reason: str) -> PositiveLaw:
 def _levels(net: Network, u: Array, box: Array) -> Iterator[tuple[list[Array], float]]:
     """Nodes per neuron and reach of the noise, finer and finer."""
     fine = [np.linspace(low, high, 2001) for low, high in box.T]
-    places = [_places(net, u, box, d, fine[d]) for d in range(net.N)]
+    counted = [places(net, u, box, d, fine[d]) for d in range(net.N)]
     for level, fineness in enumerate(FINENESS[2:] if net.N == 1 else FINENESS):
-        counts = [max(fineness * x[-1], fineness * FEWEST[net.N], 4) for x in places]
+        counts = [max(fineness * x[-1], fineness * FEWEST[net.N], 4) for x in counted]
         nodes = [
-            np.interp(np.linspace(0, x[-1], int(np.ceil(n)) + 1), x, h)
-            for x, h, n in zip(places, fine, counts, strict=True)
+            np.interp(np.linspace(0, x[-1], int(np.ceil(min(n, MOST))) + 1), x, h)
+            for x, h, n in zip(counted, fine, counts, strict=True)
         ]
         yield nodes, min(REACH[0] + 3 * level, REACH[1])
 
 
-def _places(net: Network, u: Array, box: Array, d: int, h: Array) -> Array:
+def places(net: Network, u: Array, box: Array, d: int, h: Array) -> Array:
     """How many widths of a step's law there are up to h (n,), in neuron d: the integral of dh / width."""
     others = [np.linspace(low, high, 7)[1:-1] if k != d else h for k, (low, high) in enumerate(box.T)]
     states = np.stack(np.meshgrid(*others, indexing="ij"), axis=-1)

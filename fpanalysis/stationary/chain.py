@@ -13,20 +13,24 @@ follows the law (`_box`), and the number of nodes grows until the mean and covar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.stationary import _cells
+from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import core, first_box, grows, moved
 from fpanalysis.stationary._chain_density import basins, density, fine
+from fpanalysis.stationary._chain_one import solve_one
 from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
-from fpanalysis.stationary._result import Array, Problem, Stationary, failed
+from fpanalysis.stationary._metastable import metastable
+from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Axis, Step
 
-TOLERANCE = {1: 1e-10, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
+TOLERANCE = {1: 3e-12, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
 LADDER = {
     1: (24, 36, 54, 72, 100, 150, 220, 320),
     2: (14, 20, 28, 40, 54),
@@ -36,10 +40,10 @@ LARGEST = {1: 2000, 2: 3200, 3: 14000}  #: states that a grid may have
 ATTEMPTS = 20  #: solves that the search for box and resolution may take
 SPECTRUM = {1: 48, 2: 16, 3: 7}  #: nodes per axis on which eigenvalues are computed
 NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are computed again on all nodes
+FLOOR = {1: 0.0, 2: 1e-11, 3: 1e-9}  #: rounding error that the polynomials outside the box magnify, in deviations
 TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
 HEAVY = 100.0  #: `tails` from which on no value is given
 WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
-MASS = 1e-2  #: mass deficit of the density from which on none is given
 USELESS = 0.1  #: error, in standard deviations, from which on no value is given
 
 
@@ -69,15 +73,18 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
     step = Step(problem)
     if grows(step):
         return failed(problem, "chain", Status.DIVERGED, reason=_why_not(problem))
+    if N == 1:
+        return solve_one(problem, tolerance or TOLERANCE[1])
+    points = attractors(problem.net, problem.u)
     with np.errstate(under="ignore"):
         try:
-            search = _search(step, problem, tolerance or TOLERANCE[N])
+            search = _search(step, problem, tolerance or TOLERANCE[N], points)
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
     gap, separation = _spectrum(step, search.found)
     if separation < TRUSTED:
-        return _metastable(problem, _box(search.found), separation)
-    return _result(problem, step, search, gap, separation)
+        return metastable(problem, _box(search.found), separation)
+    return _result(problem, step, search, gap, separation, points)
 
 
 def _why_not(problem: Problem) -> str:
@@ -88,10 +95,11 @@ quasi-stationary law only"
     return f"{grow}: there is no stationary law"
 
 
-def _metastable(problem: Problem, box: Array, gap: float) -> Stationary:
-    """What is said where the null vector is not to be trusted."""
-    reason = f"an eigenvalue lies {gap:.1e} from 1, too near for the null vector to be trusted"
-    return failed(problem, "chain", Status.METASTABLE, reason=reason, box=box)
+def _size(found: Collocation) -> str:
+    """Why there is no second grid to compare with."""
+    grid = " x ".join(str(axis.size) for axis in found.axes)
+    memory = 8 * 1.4 ** (2 * len(found.axes)) * len(found.p) ** 2 / 2**30
+    return f"{grid} nodes do not suffice, and the equations on the next grid would take {memory:.1f} GiB"
 
 
 def _box(found: Collocation) -> Array:
@@ -99,14 +107,20 @@ def _box(found: Collocation) -> Array:
 
 
 def _axes(step: Step, box: Array, n: int) -> tuple[Axis, ...]:
-    return tuple(Axis(low, high, n, step.breaks(i, low, high)) for i, (low, high) in enumerate(box.T))
+    axes = []
+    for i, (low, high) in enumerate(box.T):
+        breaks = step.breaks(i, low, high)
+        each = n if step.N == 1 else max(6, round(2 * n / (len(breaks) + 2)))  # several panels share the nodes
+        axes.append(Axis(low, high, each, breaks))
+    return tuple(axes)
 
 
-def _search(step: Step, problem: Problem, tolerance: float) -> Search:
-    """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters."""
+def _search(step: Step, problem: Problem, tolerance: float, points: Array) -> Search:
+    """Widen the box and refine the grid together until the moments stay within `tolerance`: then neither matters.
+    The box holds `points` (K, N)."""
     limits, ladder, level = step.limits(), LADDER[step.N], 0
-    box = first_box(step, problem.start)
-    held = core(step)
+    held = core(step, points)
+    box = first_box(step, problem.start, held)
     found = collocate(step, _axes(step, box, ladder[0]))
     search = Search(found, np.full(step.N, np.inf), np.inf, [(ladder[0], float(found.mean[0]))])
     for _ in range(ATTEMPTS):
@@ -156,11 +170,11 @@ def _compare(search: Search, found: Collocation, n: int) -> Search:
     return Search(found, change, spread, levels)
 
 
-def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float) -> Stationary:
+def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float, points: Array) -> Stationary:
     net, found = problem.network, search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
     rounding = 1e-16 * (np.abs(found.mean).max() + width)
-    error = 2 * search.change + rounding / min(separation, 1.0)
+    error = 2 * search.change + (rounding + FLOOR[step.N] * deviation(found)) / min(separation, 1.0)
     details: dict[str, Any] = {
         "nodes": tuple(axis.size for axis in found.axes),
         "box": _box(found),
@@ -168,15 +182,15 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         "levels": tuple(search.levels),
     }
     if not np.isfinite(error).all() or error.max() > USELESS * deviation(found) or details["tails"] > HEAVY:
-        if separation < WEAK:
-            return _metastable(problem, _box(found), separation)
+        if separation < WEAK or len(points) > 1:
+            return metastable(problem, _box(found), separation)
+        if np.isinf(search.change).any():
+            return failed(problem, "chain", Status.TOO_LARGE, reason=_size(found), tentative_mean=found.mean, **details)
         reason = f"the mean still changes by {search.change.max():.1g} at {details['nodes']} nodes"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
-    law, marginals = density(step, fine(step, found))
-    if law is not None:
-        details["mass_deficit"] = 1 - law.mass
-        if abs(1 - law.mass) > MASS:
-            law, marginals = None, {}
+    densities, parts = _parts(problem, step, found, points)
+    if step.inside and step.flat and np.any(step.gamma == 1):
+        details["mass_at_zero"] = _mass_at_zero(step, found)
     rates = found.p @ net.activation.f(found.h) if step.current else found.mean
     slope = step.slope if step.current else 1.0
     return Stationary(
@@ -191,7 +205,24 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         start=problem.start,
         provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details=details | {"rates": rates},
-        densities=(law, marginals),
+        densities=densities,
         gap=gap,
-        basins=basins(problem, step, found, law),
+        basins=parts,
     )
+
+
+def _parts(
+    problem: Problem, step: Step, found: Collocation, points: Array
+) -> tuple[Callable[[], Densities], tuple[Basin, ...] | None]:
+    """What computes the densities, and the basins."""
+    if step.N > 1:
+        return lambda: _cells.densities(_cells.cells(problem, found)), _cells.basins(problem, found, points)
+    return lambda: density(step, fine(step, found)), basins(problem, step, found, None)
+
+
+def _mass_at_zero(step: Step, found: Collocation) -> tuple[float, ...]:
+    """P(h_i = 0) for each neuron, then P(some h_i = 0): the mass on the axes, where gamma = 1."""
+    from scipy.special import ndtr
+
+    silent = np.where(step.gamma == 1, ndtr(-step.preactivation(found.h) / step.sigma), 0.0)
+    return (*(found.p @ silent).tolist(), float(1 - found.p @ (1 - silent).prod(axis=1)))

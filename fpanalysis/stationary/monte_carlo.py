@@ -34,6 +34,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,12 +42,12 @@ import numpy as np
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary._average import Average, averages, better, follows, sample_sizes
-from fpanalysis.stationary._histogram import Axes, axes
+from fpanalysis.stationary._histogram import Axes, Histogram, axes
 from fpanalysis.stationary._hops import Hops, hops, hops_between
 from fpanalysis.stationary._linear_chain import linear_chain
 from fpanalysis.stationary._mixing import drifts, quantile, rhat, rhat_bound, standard_error, unseen
 from fpanalysis.stationary._relax import relaxation_time, still_growing
-from fpanalysis.stationary._result import Problem, Stationary, failed
+from fpanalysis.stationary._result import Densities, Problem, Stationary, failed
 from fpanalysis.stationary._sample import Plan, Sample, merge
 from fpanalysis.stationary._settings import BATCHES, check_settings
 from fpanalysis.stationary._stacks import Job, run
@@ -312,16 +313,21 @@ def _result(job: Job, stamp: dict[str, Any]) -> Stationary:
         + np.abs(net.readout_weights) @ missed,
         status=status,
         method=METHOD,
-        scope="global" if job.starts is not None and status.ok else "local",
+        scope="global" if (job.starts is not None or seen is not None) and status.ok else "local",
         start=problem.start,
         provenance=Provenance(METHOD, net.hash, **stamp),
         details=sample_sizes(sample, plain, best) | details,
         basins=None if seen is None else seen.basins,
-        marginals={
-            name: histogram.density(name, float(offset))
-            for name, offset, histogram in zip(job.axes.names, job.axes.offset, sample.histograms, strict=True)
-        },
+        densities=partial(_densities, net.N, job.axes, sample.histograms),
     )
+
+
+def _densities(N: int, axes: Axes, histograms: Sequence[Histogram]) -> Densities:
+    marginals = {
+        name: histogram.density(name, float(offset))
+        for name, offset, histogram in zip(axes.names, axes.offset, histograms, strict=True)
+    }
+    return marginals.get("neuron 0") if N == 1 else None, marginals
 
 
 def _seen(job: Job, sample: Sample, plain: Average, best: Average, details: dict[str, Any]) -> tuple[Hops | None, str]:

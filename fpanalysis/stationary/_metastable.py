@@ -1,0 +1,76 @@
+"""The law of a chain whose second eigenvalue is too near 1 for a null vector in float64: from nonnegative weights.
+
+A null vector errs by about 1e-16 / gap. Where that is too much, `_positive` weighs the states without subtraction,
+and this file makes a `Stationary` of its weights p on the states h:
+
+    mean = sum_s p_s h_s,    cov = sum_s p_s (h_s - mean)(h_s - mean)^T,    density(h') = sum_s p_s k(h' | h_s)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fpanalysis.results import Provenance, Status
+from fpanalysis.stationary._chain_density import density
+from fpanalysis.stationary._collocation import Collocation
+from fpanalysis.stationary._positive import PositiveLaw, positive_law
+from fpanalysis.stationary._result import Array, Densities, Problem, Stationary, failed
+from fpanalysis.stationary._transition import Axis, Step
+
+
+def metastable(problem: Problem, box: Array, separation: float) -> Stationary:
+    """The law of `problem` (at most three neurons) within `box` (2, N); `separation` is how far from 1 the float64
+    solve has found the second eigenvalue. METASTABLE, with what is known of each basin, where the weights do not
+    converge either."""
+    law = positive_law(problem, box)
+    details: dict[str, Any] = {
+        "null_vector": "subtraction-free",
+        "separation": separation,
+        "states": len(law.p),
+        "box": np.asarray(box, float),
+    }
+    if law.reason:
+        reason = (
+            f"an eigenvalue lies {separation:.1e} from 1, too near for a null vector in float64 to be trusted; "
+            f"without subtraction: {law.reason}"
+        )
+        if np.isfinite(law.mean).all():
+            details["tentative_mean"] = law.mean
+        refused = failed(problem, "chain", Status.METASTABLE, reason=reason, **details)
+        return replace(refused, gap=law.gap, basins=law.basins or None)
+    return _result(problem, law, details)
+
+
+def _result(problem: Problem, law: PositiveLaw, details: dict[str, Any]) -> Stationary:
+    net = problem.network
+    step = Step(problem)
+    rates = law.p @ net.activation.f(law.states) if step.current else law.mean
+    slope = step.slope if step.current else 1.0
+    d = law.states - law.mean
+    return Stationary(
+        mean=law.mean,
+        cov=(law.p[:, None] * d).T @ d,
+        error=law.error,
+        output=net.readout(rates),
+        output_error=slope * np.abs(net.readout_weights) @ law.error,
+        status=Status.OK,
+        method="chain",
+        scope="global",
+        start=problem.start,
+        provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
+        details=details | {"rates": rates},
+        densities=lambda: _densities(step, law),
+        gap=law.gap,
+        basins=law.basins,
+    )
+
+
+def _densities(step: Step, law: PositiveLaw) -> Densities:
+    """The density one step on from the weights; none where the step has one for some neurons only."""
+    low, high = law.states.min(axis=0), law.states.max(axis=0)
+    n = round(len(law.p) ** (1 / step.N))
+    axes = tuple(Axis(float(a), float(b), max(n, 2)) for a, b in zip(low, high, strict=True))
+    return density(step, Collocation(axes, law.states, law.p))
