@@ -19,7 +19,7 @@ import numpy as np
 from fpanalysis.results import Provenance, Status
 from fpanalysis.stationary._box import core, first_box
 from fpanalysis.stationary._metastable import metastable
-from fpanalysis.stationary._one_basins import basins, parts
+from fpanalysis.stationary._one_basins import Parts, basins, parts
 from fpanalysis.stationary._one_density import densities
 from fpanalysis.stationary._one_step import Line, Rule, matrix, nodes, rule
 from fpanalysis.stationary._result import Array, Basin, Problem, Stationary, failed
@@ -38,8 +38,11 @@ ROUNDED = 1e-8  #: error of the mean by rounding, in deviations, from which on t
 RARE = 1e-3  #: the same for the error of a basin's weight, relative to it, where the gap is below `SLOW`
 SLOW = 1e-6
 SETTLED = 3e-3  #: `rough` from which on a leak may be one of the collocation, not of the law
+RESOLVED = 1e-8  #: `rough` below which the degree is high enough
+FAR = 16  #: deviations from the mean to an end that is moved in if the degree is too low
+STANDS = 1e-9  #: error of the basins' weights at which they stand
 ROUGH = 1e-3  #: `rough` from which on a law of several basins is not resolved
-ROUNDING = 5e-16  #: error of an entry of the equations, relative to it
+ROUNDING = 2e-15  #: error of an entry of the equations, relative to it
 LEAST = 1e-6  #: deviation, in units of one step's noise, below which errors are judged in this unit
 USELESS = 0.1  #: error, in deviations, from which on no value is given
 
@@ -148,7 +151,7 @@ def solve_one(problem: Problem, tolerance: float) -> Stationary:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
         gap, separation = spectrum(search.found)
         split = parts(line, search.found.low, search.found.high)
-        some = basins(line, search.found, search.before, split)
+        some = None if split is None else _basins(line, search, split)
     lost = not search.found.rounding[0] <= ROUNDED * deviation(line, search.found) or not separation > 0
     lost |= split is not None and search.found.rough > ROUGH
     if lost or (separation < SLOW and _unresolved(some)):
@@ -156,6 +159,19 @@ def solve_one(problem: Problem, tolerance: float) -> Stationary:
         if weighed.status.ok or lost:
             return weighed
     return _result(problem, line, search, gap, some)
+
+
+def _basins(line: Line, search: Search, split: Parts) -> tuple[Basin, ...] | None:
+    """On more nodes than the mean needs, until the weights stand: the step into a basin is steep in y."""
+    before, found = search.before, search.found
+    some = basins(line, found, before, split)
+    for n in LADDER:
+        if some is None or max(basin.weight_error for basin in some) <= STANDS:
+            break
+        if n > found.n:
+            before, found = found, collocate(line, found.low, found.high, n)
+            some = basins(line, found, before, split)
+    return some
 
 
 def _unresolved(some: tuple[Basin, ...] | None) -> bool:
@@ -171,9 +187,12 @@ def _search(line: Line, problem: Problem, tolerance: float) -> Search:
     low, high, least = _first(line, problem)
     found = collocate(line, low, high, LADDER[0])
     search = Search(found, found, (), ((found.n, found.mean),))
+    level = 0
     for attempt in range(ATTEMPTS):
         low, high = _moved(line, search, least, attempt == 0)
-        n = LADDER[min(attempt + 1, len(LADDER) - 1)]
+        if attempt == 0 or (low, high) == (found.low, found.high) or found.rough > RESOLVED:
+            level = min(level + 1, len(LADDER) - 1)
+        n = LADDER[level]
         if (low, high, n) == (found.low, found.high, found.n):
             break
         found = collocate(line, low, high, n)
@@ -225,17 +244,20 @@ def _moved(line: Line, search: Search, least: tuple[float, float], first: bool) 
     found, before = search.found, search.before
     spread = float(np.sqrt(max(found.var - line.tau**2, 0.0))) + 1e-15 * (found.high - found.low)
     stays = np.array([found.low == before.low, found.high == before.high]) & (found.leak > LASTING * before.leak)
-    leaks = (found.leak > LEAK) & ((stays & (found.n > before.n)) | (found.leak > (SURE if first else 1e-3 * SURE)))
+    lasts = (stays & (found.n > before.n)) | (found.rough < RESOLVED)
+    leaks = (found.leak > LEAK) & (lasts | (found.leak > 10 * found.rough + (SURE if first else 1e-3 * SURE)))
+    wider = np.array([found.low < before.low, found.high > before.high])
+    leaks &= ~(wider & (found.leak > 0.3 * before.leak))  # a wider box did not help: it is the degree that is too low
     ends = []
     for k, (end, sign) in enumerate(((found.low, -1.0), (found.high, 1.0))):
         away = want = sign * (end - found.mean)
         if first:
             held = sign * (least[k] - found.mean) if np.isfinite(least[k]) else 0.0
             want = (
-                max(12 * spread, 0.3 * away, held) if away > 16 * spread and not leaks[k] else max(away, WIDE * spread)
+                max(12 * spread, 0.3 * away, held) if away > FAR * spread and not leaks[k] else max(away, WIDE * spread)
             )
         if leaks[k] and found.rough < SETTLED:
-            want = max(want, away * float(np.clip(np.log(1e-16) / np.log(min(found.leak[k], 0.5)), 1.15, 2.5)))
+            want = max(want, away * float(np.clip((np.log(1e-16) / np.log(min(found.leak[k], 0.5))) ** 0.7, 1.15, 2.5)))
         new, limit = found.mean + sign * want, line.limits[k]
         if sign * (limit - new) < 0.3 * abs(found.mean - limit):
             new = limit

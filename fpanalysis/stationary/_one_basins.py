@@ -46,13 +46,13 @@ def parts(line: Line, low: float, high: float) -> Parts | None:
     return Parts(*root)
 
 
-def basins(line: Line, found: Solved, before: Solved | None, split: Parts | None) -> tuple[Basin, ...] | None:
+def basins(line: Line, found: Solved, before: Solved, split: Parts) -> tuple[Basin, ...] | None:
     """With errors from rounding and from the change against the solution `before`; None where there is one basin, or
     f does not rise with noise in, so that a border is crossed at more than one value of the noise."""
-    if split is None or (line.inside and not _rises(line)):
+    if line.inside and not _rises(line):
         return None
     now, rounding = found.average(_observables(line, found.y, split))
-    past = before.average(_observables(line, before.y, split))[0] if before is not None else np.full_like(now, np.inf)
+    past = before.average(_observables(line, before.y, split))[0]
     change = 2 * np.abs(now - past) + rounding
     result = []
     for k, point in enumerate(split.stable):

@@ -68,6 +68,8 @@ class Line:
                 low, high = sorted((self.w * low + self.d, self.w * high + self.d))
             elif self.w == 0:
                 low = high = float(self.f(np.array([self.d]))[0])
+        if low == high:  # A is constant
+            low, high = low - 1e-3 * self.tau, high + 1e-3 * self.tau
         low, high = (low if low > -1e3 else -np.inf), (high if high < 1e3 else np.inf)
         if self.inside and self.step.flat and self.step.slope == 1 and self.w < 1:
             high = min(high, max(self.d + REACH * self.sigma, 1e-3 * self.sigma) / (1 - max(self.w, 0.0)))
