@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
 from fpanalysis.stationary._branch import EDGE
+from fpanalysis.stationary._equations import FOLLOW
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "stationary.json").read_text())
 
@@ -184,8 +185,8 @@ def test_a_sweep_agrees_with_single_solves(kwargs):
     sweep = solve([Problem(net, problem.u, s, problem.start) for s in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        # the correction, of C and through it of m, is followed to 1e-4 of itself
-        allowed = 1e-9 + 2e-4 * np.abs(alone.details.get("correction", np.zeros(1))).max()
+        # the correction, of C and through it of m, is followed to FOLLOW of itself
+        allowed = 1e-9 + 2 * FOLLOW * np.abs(alone.details.get("correction", np.zeros(1))).max()
         np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
         np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9 + 1e-5 * np.abs(alone.cov).max())
     assert np.array_equal(sweep[1].mean, problem.start)
@@ -200,7 +201,7 @@ def test_problems_of_one_level_share_a_sweep():
     sweep = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        allowed = 1e-9 + 2e-4 * np.abs(alone.details["correction"]).max()
+        allowed = 1e-9 + 2 * FOLLOW * np.abs(alone.details["correction"]).max()
         np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
 
 

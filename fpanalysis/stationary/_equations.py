@@ -20,10 +20,12 @@ from fpanalysis.stationary._lyapunov import Lyapunov
 from fpanalysis.stationary._result import Array, Problem
 
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
-FOLLOW = 1e-4  #: the same for the response to a source, relative to that response
+FOLLOW = 1e-3  #: the same for the response to a source, relative to that response
 PRECISION = 1e-3  #: of the Lyapunov solves, relative: they precondition the iteration
 STALE = 0.05  #: change of a gain G since the solver's Jacobian was formed, at which it is formed anew
+NEWTON = 1e-3  #: by what the gap of the mean's equation is closed in each iteration
 ITERATIONS = 80
+MARGIN = 10.0  #: on the rate of convergence, by which the next step is foreseen from the last two
 DEPTH = 6  #: steps that Anderson acceleration looks back
 ORDERS = (4, 48)  #: fewest and most terms of Mehler's sum
 
@@ -98,7 +100,7 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
             raise NotConverged
         if extra is not None and steps == 1:
             tolerance = max(TOLERANCE, FOLLOW * max(change, drift))
-        elif max(change, drift if steps > 1 else np.inf) < tolerance:
+        elif steps > 1 and max(change, drift) * min(1.0, MARGIN * change / max(last, 1e-300)) < tolerance:
             return Solution(State(state.sigma, m, C + correction), terms, solver, gains, steps)
         C = mixture.next(C, correction)
     raise NotConverged
@@ -170,8 +172,9 @@ def _mean(problem: Problem, m: Array, s: Array, extra: Array) -> tuple[Array, Ar
     a, moments, gap = _mean_gap(net, drive, m, s)
     gap = gap + shift
     size = np.abs(gap).max()
+    enough = NEWTON * size  # at the end of the iteration, where the guess is good to TOLERANCE, this is rounding
     for _ in range(50):
-        if size <= 1e-13 * (1 + np.abs(m).max()):
+        if size <= max(enough, 1e-13 * (1 + np.abs(m).max())):
             return m, a, moments
         try:
             step = np.linalg.solve(np.eye(net.N) - linear(net, moments.G), gap)
