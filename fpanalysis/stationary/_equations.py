@@ -20,7 +20,7 @@ from fpanalysis.stationary._lyapunov import Lyapunov
 from fpanalysis.stationary._result import Array, Problem
 
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
-FOLLOW = 1e-3  #: the same for the response to a source, relative to that response
+FOLLOW = 1e-4  #: the same for the response to a source, relative to that response
 PRECISION = 1e-3  #: of the Lyapunov solves, relative: they precondition the iteration
 STALE = 0.05  #: change of a gain G since the solver's Jacobian was formed, at which it is formed anew
 NEWTON = 1e-3  #: by what the gap of the mean's equation is closed in each iteration
