@@ -100,8 +100,8 @@ def drawn_networks(count, N, seed):
 
 @pytest.mark.parametrize(("N", "count", "seed"), [(1, 90, 11), (2, 48, 12)])
 def test_stated_errors_cover_the_exact_chain(N, count, seed):
-    """Networks drawn anew, not those the errors were calibrated on: 95 % of means and 90 % of covariances are covered,
-    by errors no more than ten times too large in the median."""
+    """Of the family that the errors were calibrated on, but from other seeds: 95 % of means and of covariances are
+    covered, by errors no more than ten times too large in the median."""
     mean, cov, gain = [], [], []
     for net in drawn_networks(count, N, seed):
         st = fpa.stationary(net, method="closure")
@@ -117,8 +117,9 @@ def test_stated_errors_cover_the_exact_chain(N, count, seed):
         gain += list(np.abs(exact - st.mean + st.details["correction"])[known] / miss[known])
     assert len(mean) > 30
     assert np.mean(np.array(mean) >= 1) >= 0.95
-    assert np.mean(np.array(cov) >= 1) >= 0.9
+    assert np.mean(np.array(cov) >= 1) >= 0.95
     assert np.median(mean) < 10
+    assert np.median(cov) < 10
     assert np.median(gain) > 8
 
 
