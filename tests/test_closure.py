@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 import fpanalysis as fpa
 from fpanalysis.stationary import Problem, locate, solve
 from fpanalysis.stationary._branch import EDGE
+from fpanalysis.stationary._equations import FOLLOW
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "stationary.json").read_text())
 
@@ -99,8 +100,8 @@ def drawn_networks(count, N, seed):
 
 @pytest.mark.parametrize(("N", "count", "seed"), [(1, 90, 11), (2, 48, 12)])
 def test_stated_errors_cover_the_exact_chain(N, count, seed):
-    """Networks drawn anew, not those the errors were calibrated on: 95 % of means and 90 % of covariances are covered,
-    by errors no more than ten times too large in the median."""
+    """Of the family that the errors were calibrated on, but from other seeds: 95 % of means and of covariances are
+    covered, by errors no more than ten times too large in the median."""
     mean, cov, gain = [], [], []
     for net in drawn_networks(count, N, seed):
         st = fpa.stationary(net, method="closure")
@@ -116,8 +117,9 @@ def test_stated_errors_cover_the_exact_chain(N, count, seed):
         gain += list(np.abs(exact - st.mean + st.details["correction"])[known] / miss[known])
     assert len(mean) > 30
     assert np.mean(np.array(mean) >= 1) >= 0.95
-    assert np.mean(np.array(cov) >= 1) >= 0.9
+    assert np.mean(np.array(cov) >= 1) >= 0.95
     assert np.median(mean) < 10
+    assert np.median(cov) < 10
     assert np.median(gain) > 8
 
 
@@ -184,8 +186,8 @@ def test_a_sweep_agrees_with_single_solves(kwargs):
     sweep = solve([Problem(net, problem.u, s, problem.start) for s in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        # the correction, of C and through it of m, is followed to 1e-4 of itself
-        allowed = 1e-9 + 2e-4 * np.abs(alone.details.get("correction", np.zeros(1))).max()
+        # the correction, of C and through it of m, is followed to FOLLOW of itself
+        allowed = 1e-9 + 2 * FOLLOW * np.abs(alone.details.get("correction", np.zeros(1))).max()
         np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
         np.testing.assert_allclose(st.cov, alone.cov, rtol=0, atol=1e-9 + 1e-5 * np.abs(alone.cov).max())
     assert np.array_equal(sweep[1].mean, problem.start)
@@ -200,7 +202,7 @@ def test_problems_of_one_level_share_a_sweep():
     sweep = solve([Problem(net, np.zeros(0), level, start) for level in levels], "closure")
     for level, st in zip(levels, sweep, strict=True):
         alone = closure(net, sigma=level)
-        allowed = 1e-9 + 2e-4 * np.abs(alone.details["correction"]).max()
+        allowed = 1e-9 + 2 * FOLLOW * np.abs(alone.details["correction"]).max()
         np.testing.assert_allclose(st.mean, alone.mean, rtol=0, atol=allowed)
 
 

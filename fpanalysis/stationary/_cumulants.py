@@ -106,7 +106,7 @@ def cumulants(net: Network, J: Array, C: Array, G: Array, x: Nonlinear, variance
     g = np.broadcast_to(net.gamma, (N,))
     rate = net.form == "rate"
     O, U = (net.W, np.diag(g)) if rate else (np.eye(N), g[:, None] * net.W)
-    P = J @ C @ O.T
+    P = J @ C @ O.T if rate else J @ C
     if rate and net.placement == "in":
         P[np.diag_indices(N)] += g * G * variance
     # units of the state, of o and of n in which no float32 over- or underflows
@@ -118,9 +118,13 @@ def cumulants(net: Network, J: Array, C: Array, G: Array, x: Nonlinear, variance
         return Cumulants(zero, np.zeros((N, N)), zero, np.zeros((N, N)), True)
     third = x.M[2] * o**2 / n, x.n12 * o / n**2, x.n03 / n**3
     fourth = x.M[3] * o**3 / n, x.n22 * o**2 / n**2, x.n13 * o / n**3, x.n04 / n**4
-    matrices = [v.astype(np.float32) for v in (J, O * (h / o), P / (h * o), U * (n / h))]
+    power, inputs, *start = (v.astype(np.float32) for v in (J, O * (h / o), P / (h * o), U * (n / h)))
     T, K, converged = _sum_over_lags(
-        matrices, [v.astype(np.float32) for v in third], [v.astype(np.float32) for v in fourth]
+        power,
+        inputs if rate else None,
+        np.hstack(start),
+        [v.astype(np.float32) for v in third],
+        [v.astype(np.float32) for v in fourth],
     )
     T, K = T.astype(float), K.astype(float)
     t, k = ((O * (h / o) * part.T).sum(axis=1) for part in (T, K))
@@ -128,23 +132,22 @@ def cumulants(net: Network, J: Array, C: Array, G: Array, x: Nonlinear, variance
 
 
 def _sum_over_lags(
-    matrices: Sequence[NDArray], third: Sequence[NDArray], fourth: Sequence[NDArray]
+    power: NDArray, O: NDArray | None, B: NDArray, third: Sequence[NDArray], fourth: Sequence[NDArray]
 ) -> tuple[NDArray, NDArray, bool]:
-    """T(h_j, o_i, o_i) and K(h_j, o_i, o_i, o_i), (N, N) each, summed over lags at strides 1, 2, 4, ...
+    """T(h_j, o_i, o_i) and K(h_j, o_i, o_i, o_i), (N, N) each, summed over lags at strides 1, 2, 4, ... of J = power.
+
+    B = (P, U), (N, 2 N), is carried from lag to lag; O is None where it is the identity.
 
     Where the terms vary smoothly from lag to lag the trapezoid rule doubles its stride, with the end correction of
     Euler and Maclaurin, -(stride^2 / 12) times the slope, at the change; where they do not (fast or oscillating
     modes) every lag counts. The tail is taken as geometric. Float32 is more than the correction needs.
     """
-    power, O, P, U = matrices
-    N, right = len(O), np.hstack([P, U])
-    D: NDArray | None = None
-    total = np.zeros(right.shape, np.float32)
+    N = len(B)
+    total = np.zeros(B.shape, np.float32)
     stride = 1
     terms: list[NDArray] = []  # at the present stride
     for _ in range(EVALUATIONS):
-        B = right if D is None else D @ right
-        OB = O @ B
+        OB = B if O is None else O @ B
         terms.append(_term(B, OB[:, :N], OB[:, N:], third, fourth))
         total += stride * terms[-1]
         if not np.isfinite(total).all():
@@ -157,7 +160,7 @@ def _sum_over_lags(
             total += stride / 8 * (7 * terms[-1] - 4 * terms[-2] + terms[-3])
             stride, terms = 2 * stride, [terms[-1]]
             power = power @ power
-        D = power if D is None else D @ power
+        B = power @ B
         del terms[:-6]
     return total[:, :N], total[:, N:], False
 

@@ -22,7 +22,10 @@ from fpanalysis.stationary._result import Array, Problem
 TOLERANCE = 1e-9  #: relative change of C, and of m in units of the noise's own scale, at convergence
 FOLLOW = 1e-4  #: the same for the response to a source, relative to that response
 PRECISION = 1e-3  #: of the Lyapunov solves, relative: they precondition the iteration
+STALE = 0.05  #: change of a gain G since the solver's Jacobian was formed, at which it is formed anew
+NEWTON = 1e-3  #: by what the gap of the mean's equation is closed in each iteration
 ITERATIONS = 80
+MARGIN = 10.0  #: on the rate of convergence, by which the next step is foreseen from the last two
 DEPTH = 6  #: steps that Anderson acceleration looks back
 ORDERS = (4, 48)  #: fewest and most terms of Mehler's sum
 
@@ -47,6 +50,7 @@ class Terms:
     a: Array
     s: Array
     moments: Moments
+    X: Array  #: Cov(h, f(x)), (N, N)
     Q: Array  #: covariance of f(x), (N, N)
     remainder: float  #: bound on what Mehler's sum left out, relative to max V
     extra: Array  #: (N,), added to the mean of f
@@ -59,6 +63,7 @@ class Solution:
     state: State
     terms: Terms
     solver: Lyapunov  #: of a Jacobian nearby
+    gains: Array  #: (N,), the G of that Jacobian
     steps: int
 
 
@@ -73,8 +78,8 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
     net, N = problem.network, problem.net.N
     variance = state.sigma**2
     m, C = state.m, state.C
-    history: list[tuple[Array, Array]] = []
-    solver = near.solver if near else None
+    mixture = Mixture()
+    solver, gains = (near.solver, near.gains) if near else (None, np.full(N, np.inf))
     change = last = np.inf
     scale = float(np.max(state.sigma))
     tolerance = TOLERANCE
@@ -84,8 +89,9 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
         r = _residual(net, terms, C, variance)
         if extra is not None:
             r += extra.R
-        if solver is None or change > 0.3 * last:
-            solver = Lyapunov(jacobian(net, terms.moments.G), np.float32)
+        if solver is None or change > 0.3 * last or np.abs(terms.moments.G - gains).max() > STALE:
+            gains = terms.moments.G
+            solver = Lyapunov(jacobian(net, gains), np.float32)
         correction = solver.solve(r, PRECISION)
         correction = (correction + correction.T) / 2
         last, change = change, float(np.abs(correction).max() / np.abs(C + correction).max())
@@ -94,30 +100,47 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
             raise NotConverged
         if extra is not None and steps == 1:
             tolerance = max(TOLERANCE, FOLLOW * max(change, drift))
-        elif max(change, drift if steps > 1 else np.inf) < tolerance:
-            return Solution(State(state.sigma, m, C + correction), terms, solver, steps)
-        C = _accelerate(history, C, correction).reshape(N, N)
+        elif steps > 1 and max(change, drift) * min(1.0, MARGIN * change / max(last, 1e-300)) < tolerance:
+            return Solution(State(state.sigma, m, C + correction), terms, solver, gains, steps)
+        C = mixture.next(C, correction)
     raise NotConverged
 
 
-def _accelerate(history: list[tuple[Array, Array]], C: Array, correction: Array) -> Array:
-    """Anderson's mixture of the last iterates that minimises the combined correction."""
-    history.append((C.ravel(), correction.ravel()))
-    del history[: -DEPTH - 1]
-    x, f = history[-1]
-    if len(history) == 1:
-        return x + f
-    dx = np.array([x - past for past, _ in history[:-1]])
-    df = np.array([f - past for _, past in history[:-1]])
-    theta = np.linalg.lstsq(df @ df.T, df @ f, rcond=1e-14)[0]
-    return x + f - theta @ (dx + df)
+class Mixture:
+    """Anderson's mixture of the last iterates, the one that minimises the combined correction."""
+
+    def __init__(self) -> None:
+        self.last: tuple[Array, Array] | None = None
+        self.steps: list[Array] = []  #: what each step did to x + f
+        self.changes: list[Array] = []  #: and to f
+        self.gram = np.zeros((0, 0))  #: of the changes
+
+    def next(self, x: Array, f: Array) -> Array:
+        """The iterate after x, whose plain successor is x + f."""
+        y = x + f
+        if self.last is not None:
+            self.steps = [*self.steps, y - self.last[0]][-DEPTH:]
+            self.changes = [*self.changes, f - self.last[1]][-DEPTH:]
+            old, size = self.gram[-DEPTH + 1 :, -DEPTH + 1 :], len(self.changes)
+            self.gram = np.empty((size, size))
+            self.gram[:-1, :-1] = old
+            self.gram[-1] = self.gram[:, -1] = [np.vdot(self.changes[-1], change) for change in self.changes]
+        self.last = y, f
+        if not self.steps:
+            return y
+        theta = np.linalg.lstsq(self.gram, [np.vdot(change, f) for change in self.changes], rcond=1e-14)[0]
+        for weight, step in zip(theta, self.steps, strict=True):
+            y = y - weight * step
+        return y
 
 
 def _terms(problem: Problem, variance: Array, m: Array, C: Array, extra: Source | None) -> tuple[Array, Terms]:
     """The mean that belongs to C (from the guess m), and the pieces of the equations there."""
     net = problem.network
+    CO = C
     if net.form == "rate":
-        S = net.W @ C @ net.W.T
+        CO = C @ net.W.T
+        S = net.W @ CO
         s2 = np.maximum(np.diag(S), 0.0) + (variance if net.placement == "in" else 0.0)
     else:
         S, s2 = C, np.maximum(np.diag(C), 0.0)
@@ -128,7 +151,7 @@ def _terms(problem: Problem, variance: Array, m: Array, C: Array, extra: Source 
     rho = np.clip(S * inverse[:, None] * inverse, -1.0, 1.0)
     np.fill_diagonal(rho, 0.0)
     Q, remainder = _mehler(net, a, s, moments.V, rho)
-    return m, Terms(a, s, moments, Q, remainder, f)
+    return m, Terms(a, s, moments, CO * moments.G, Q, remainder, f)
 
 
 def _mehler(net: Network, a: Array, s: Array, V: Array, rho: Array) -> tuple[Array, float]:
@@ -149,8 +172,9 @@ def _mean(problem: Problem, m: Array, s: Array, extra: Array) -> tuple[Array, Ar
     a, moments, gap = _mean_gap(net, drive, m, s)
     gap = gap + shift
     size = np.abs(gap).max()
+    enough = NEWTON * size  # at the end of the iteration, where the guess is good to TOLERANCE, this is rounding
     for _ in range(50):
-        if size <= 1e-13 * (1 + np.abs(m).max()):
+        if size <= max(enough, 1e-13 * (1 + np.abs(m).max())):
             return m, a, moments
         try:
             step = np.linalg.solve(np.eye(net.N) - linear(net, moments.G), gap)
@@ -192,10 +216,11 @@ def jacobian(net: Network, G: Array) -> Array:
 def _residual(net: Network, terms: Terms, C: Array, variance: Array) -> Array:
     """Right-hand side minus left-hand side of the covariance equation."""
     g = np.broadcast_to(net.gamma, (net.N,))
-    X = C @ linear(net, terms.moments.G).T
-    Q = terms.Q if net.form == "rate" else net.W @ terms.Q @ net.W.T
-    cross = (1 - g)[:, None] * X * g
-    r = (np.outer(1 - g, 1 - g) - 1) * C + cross + cross.T + np.outer(g, g) * Q
+    half = (1 - g)[:, None] * terms.X * g + np.outer(g / 2, g) * terms.Q  # r is this plus its transpose
+    if net.form == "current":
+        half = (((1 - g)[:, None] * terms.X + g[:, None] / 2 * (net.W @ terms.Q)) @ net.W.T) * g
+    r = half + half.T
+    r += (np.outer(1 - g, 1 - g) - 1) * C
     if net.form == "current" or net.placement == "out":
         r[np.diag_indices(net.N)] += g**2 * variance
     return r

@@ -13,7 +13,7 @@ Current form, with s_i^2 = C_ii and the moments at (m, s):
 
 X is exact for Gaussian states (Stein's lemma), Q is Mehler's sum. The equations are those of the discrete
 chain: no continuous-time limit is taken. Their solution is corrected to first order in the third cumulants, and the
-size of the second order is the stated error (`_cumulants`).
+size of the second order, with a share of the correction, is the stated error (`_cumulants`).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from fpanalysis.stationary._equations import TOLERANCE, Solution, iterate, jacob
 from fpanalysis.stationary._nonlinear import Nonlinear, nonlinear_moments
 from fpanalysis.stationary._result import Array, Problem, Stationary, failed, unsettled
 
-SAFETY = 6.0  #: stated error over the size of the second-order terms: docs/benchmarks.md says what it covers
-COV_SAFETY = 10.0  #: the same for the covariance
+SAFETY, SHARE = 3.0, 0.03  #: stated error over the size of the second-order terms, and over the correction itself,
+# which stands for all higher orders and for the precision of the sum over lags: calibrated, see docs/benchmarks.md
+COV_SAFETY, COV_SHARE = 6.0, 0.1  #: the same for the covariance
 TAILS = 0.1  #: least relative error of the probability of rare events
 ROUNDING = 1e-13  #: relative precision of the mean, to which Newton's iteration solves
-LAGS = 2e-3  #: relative precision of the sum over lags, and of the response to it
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
@@ -82,7 +82,7 @@ def _result(problem: Problem, plain: Solution) -> Stationary:
     change = rates - terms.moments.M
     sizes, dC = _remainder(net, plain, x, second_order(net, C, G, x, q), _rare(net, plain, x, q))
     cut = TOLERANCE * x.M[2] * terms.s**2 + ROUNDING * (1 + np.abs(rates))
-    parts = np.vstack([SAFETY * sizes, LAGS * change, terms.remainder * change, cut])
+    parts = np.vstack([SAFETY * sizes, SHARE * change, terms.remainder * change, cut])
     unknown = 1.0 if q.converged else np.inf
     states = parts if net.form == "rate" else parts @ net.W.T
     outputs = np.array([net.readout(df) for df in parts]) - net.readout(np.zeros(net.N))
@@ -100,7 +100,8 @@ def _result(problem: Problem, plain: Solution) -> Stationary:
         details={
             "iterations": plain.steps + found.steps,
             "correction": m - plain.state.m,
-            "cov_error": unknown * (COV_SAFETY * dC + LAGS * np.abs(found.state.C - C) + TOLERANCE * np.abs(C).max()),
+            "cov_error": unknown
+            * (COV_SAFETY * dC + COV_SHARE * np.abs(found.state.C - C) + TOLERANCE * np.abs(C).max()),
             "a": found.terms.a,
             "s": found.terms.s,
             "rates": rates,
