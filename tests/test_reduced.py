@@ -5,7 +5,8 @@ import pytest
 from problems import hopfield_network, low_rank_network, random_network
 
 import fpanalysis as fpa
-from fpanalysis.stationary._block_gth import stationary_vector
+from fpanalysis.stationary import _gth
+from fpanalysis.stationary._block_gth import BandElimination, stationary_vector
 
 
 def rank_one(N, *, gain=1.5, bias=0.005, seed=0, signs=True, **settings):
@@ -102,6 +103,72 @@ def test_weights_hold_however_rare_the_exchange():
     band[:3, 0, 2, 0], band[1:, 0, 0, 0] = up, down
     pi = stationary_vector(band)[:, 0]
     np.testing.assert_allclose(pi[1:] / pi[:-1], up / down, rtol=1e-14)
+
+
+@pytest.mark.parametrize("passage", [1e-2, 1e-25, 1e-100])
+@pytest.mark.parametrize("keep", [0, 3, 7])
+def test_the_slowest_rate_is_right_relative_to_itself(keep, passage):
+    """Two halves of a banded chain with a rare passage, against the dense elimination of the same chain."""
+    g = np.random.default_rng(1)
+    n, m, r = 8, 3, 2
+    band, dense = g.random((n, m, 2 * r + 1, m)), np.zeros((n, m, n, m))
+    for i in range(n):
+        for d in range(-r, r + 1):
+            inside = 0 <= i + d < n
+            band[i, :, r + d] *= inside * (passage if (i < 4) != (i + d < 4) else 1.0)
+    band /= band.sum(axis=(2, 3), keepdims=True)
+    for i in range(n):
+        for d in range(max(-r, -i), min(r, n - 1 - i) + 1):
+            dense[i, :, i + d] = band[i, :, r + d]
+    dense = dense.reshape(n * m, n * m)
+    elimination = BandElimination(band, keep)
+    p = elimination.stationary().ravel()
+    np.testing.assert_allclose(p, _gth.stationary_vector(dense), rtol=1e-12)
+    assert elimination.slowest_rate(p) == pytest.approx(_gth.slowest_rate(dense, p), rel=1e-6)
+
+
+def test_gaps_go_on_falling_below_rounding():
+    """Wells that deepen with the gain: the logarithm of the gap falls smoothly, also below 1e-16."""
+    gains = (1.8, 1.95, 2.1)
+    gaps = [fpa.stationary(rank_one(64, gain=gain, bias=0.0005, sigma=1.0), method="reduced").gap for gain in gains]
+    falls = -np.diff(np.log(gaps))
+    assert gaps[-1] < 1e-18
+    assert falls.min() > 3
+    assert np.abs(np.diff(falls)).max() < 0.4 * falls.max()
+
+
+def test_basins_that_never_exchange_are_not_weighed():
+    st = fpa.stationary(rank_one(64, gain=3.0, sigma=0.5), method="reduced")
+    assert st.status is fpa.Status.METASTABLE
+    assert "exchange" in st.reason
+    assert st.gap == 0
+    assert np.isnan(st.mean).all()
+    assert np.isnan([basin.weight for basin in st.basins]).all()
+
+
+@pytest.mark.parametrize(("gamma", "sigma"), [(0.3, 1.0), (1.0, 1.0)])
+def test_strongly_skewed_steps_of_two_neurons(gamma, sigma):
+    """Far from Gaussian, with nodes no step reaches within its cut-off: within the stated error, without a warning."""
+    net = rank_one(2, gain=0.6, bias=0.3, signs=False, gamma=gamma, sigma=sigma)
+    st = fpa.stationary(net, method="reduced")
+    exact = fpa.stationary(net, method="chain")
+    assert st.status is fpa.Status.OK
+    assert st.details["skewness"] > 0.4
+    assert (np.abs(st.mean - exact.mean) <= st.error + exact.error).all()
+
+
+def test_borders_between_basins_are_those_of_the_trajectories():
+    """Rank one: basins by bisection, against the noise-free network followed from the same states."""
+    from fpanalysis.stationary import Problem
+    from fpanalysis.stationary._basins import attractors, basin_of
+    from fpanalysis.stationary._low_rank import LowRank, row_space
+
+    net = rank_one(16, gain=1.8)
+    problem = Problem(net, np.zeros(0), 1.0, np.zeros(16))
+    points = attractors(net, problem.u)
+    low = LowRank(problem, row_space(net))
+    h = np.random.default_rng(0).standard_normal((200, 16))
+    np.testing.assert_array_equal(low.follow(h @ low.R, points), basin_of(net, problem.u, h, points))
 
 
 @pytest.mark.parametrize("gamma", [0.1, 0.3])
@@ -255,7 +322,9 @@ def test_where_it_does_not_apply(net, status, reason):
     assert reason in st.reason
 
 
-@pytest.mark.parametrize("coordinates", [np.ones((3, 3)), np.ones(5), np.zeros((6, 1)), np.ones((6, 2))])
+@pytest.mark.parametrize(
+    "coordinates", [np.ones((3, 3)), np.ones(5), np.zeros((6, 1)), np.ones((6, 2)), np.full((6, 1), np.nan)]
+)
 def test_bad_coordinates(coordinates):
     with pytest.raises(fpa.InputError, match="coordinates"):
         fpa.stationary(low_rank_network(6, 1, gain=0.5, sigma=0.3), method="reduced", coordinates=coordinates)

@@ -99,8 +99,19 @@ def _second_choice(problem: Problem, st: Stationary, run: Run, rng: int | Genera
 
 
 def _per_basin(problem: Problem, st: Stationary) -> bool:
-    """Whether a law that could not be weighed says what holds within its basins, or at least that it is metastable."""
-    return st.status is Status.METASTABLE and (not problem.local or st.basins is not None)
+    """Whether a law that could not be weighed says what was asked: about the basin of the start, if that was."""
+    return st.status is Status.METASTABLE and (not problem.local or _known(_home(problem, st)))
+
+
+def _home(problem: Problem, st: Stationary) -> Basin | None:
+    """The basin of the start."""
+    points = np.array([basin.fixed_point for basin in st.basins or ()])
+    home = int(basin_of(problem.net, problem.u, problem.start[None], points)[0])
+    return None if home < 0 or st.basins is None else st.basins[home]
+
+
+def _known(basin: Basin | None) -> bool:
+    return basin is not None and basin.error is not None and bool(np.isfinite(basin.mean + basin.error).all())
 
 
 def _each_basin(problem: Problem, run: Run, rng: int | Generator) -> Stationary:
@@ -160,17 +171,12 @@ def about_start(problem: Problem, st: Stationary) -> Stationary:
     unweighed = st.status is Status.METASTABLE
     if not problem.local or st.basins is None or len(st.basins) < 2 or not (unweighed or st.scope == "global"):
         return st
-    points = np.array([basin.fixed_point for basin in st.basins])
-    home = int(basin_of(problem.net, problem.u, problem.start[None], points)[0])
-    if home < 0:
+    basin, stays = _home(problem, st), st.relaxation_time
+    if basin is None or (unweighed and not _known(basin)):
         return st
-    basin, stays = st.basins[home], st.relaxation_time
     radius = np.abs(np.linalg.eigvals(problem.net.jacobian(basin.fixed_point, problem.u))).max()
     within = -1 / np.log(radius) if radius > 0 else 0.0
-    known = basin.mean if basin.error is None else basin.mean + basin.error
-    if unweighed and not (basin.error is not None and np.isfinite(known).all()):
-        return st
-    if not np.isfinite(known).all():
+    if not np.isfinite(basin.mean).all():
         return _left(problem, st, "the law puts no weight on the basin of this fixed point")
     if stays is not None and stays < STAYS * within:
         return _left(problem, st, f"basins mix within {stays:.3g} steps, the state relaxes within {within:.3g}")

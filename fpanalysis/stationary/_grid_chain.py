@@ -20,18 +20,21 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.stationary._block_gth import stationary_vector
+from fpanalysis.stationary._block_gth import BandElimination, stationary_vector
 
 Array = NDArray[np.float64]
 
-REACH = 7.0  #: where the step is cut off, in standard deviations
+REACH = 7.0  #: where the step is cut off, in standard deviations, unless neighbouring nodes are farther away
+FARTHEST = 12.0  #: where the density of the step to a neighbouring node is held, so that all nodes reach each other
 SKEWEST = 0.2  #: largest third cumulant of z that the series is used for; larger ones are cut to it
 HEAVIEST = 0.05  #: the same for the coefficient of the fourth order
 LARGEST = 60_000_000  #: numbers in the band of P
+SLICES = 1_000_000  #: updates of one slice by another in its elimination, and below their products: some seconds
+WORK = 3e10
 
 
 class GridTooLarge(MemoryError):
-    """The band of P has more than `LARGEST` entries."""
+    """The band of P has too many entries, or takes too long to eliminate (`LARGEST`, `SLICES`, `WORK`)."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,12 @@ class GridChain:
         return np.array([[d.take(0, axis).max(), d.take(-1, axis).max()] for axis in range(d.ndim)])
 
     def gap(self) -> float:
-        """1 - |second eigenvalue| of K; gaps below 1e-12 are lost in rounding."""
+        """1 - |second eigenvalue| of K, right relative to itself where that eigenvalue is real and positive."""
+        middle = int(self.p.reshape(self.nodes.shape[:2]).sum(axis=1).argmax())
+        rate = BandElimination(self.band, middle).slowest_rate(self.p)
+        return rate if 0 <= rate < 1 else self._gap_by_eigenvalues()
+
+    def _gap_by_eigenvalues(self) -> float:
         from scipy.sparse.linalg import ArpackError, LinearOperator, eigs
 
         size = self.p.size
@@ -141,15 +149,17 @@ def _band(chain: GridChain, shape: bool) -> tuple[Array, Array]:
     last = np.maximum(np.searchsorted(chain.grids[0], (mean + span)[..., 0].max(axis=1), "right"), first + 1)
     slices = np.arange(n)
     r = int(max((slices - first).max(), (last - 1 - slices).max(), 1))
-    if n * m * m * (2 * r + 1) > LARGEST:
+    if n * m * m * (2 * r + 1) > LARGEST or n * r > SLICES or n * m * (r * m) ** 2 > WORK:
         raise GridTooLarge(f"{n} x {m} nodes, with steps that reach {r} rows of nodes")
     band = np.zeros((n, m, 2 * r + 1, m))
+    apart = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
     volume = np.multiply.outer(chain.weights[0], chain.weights[1] if k == 2 else np.ones(1))
     for i in range(n):
-        here = slice(first[i], last[i])
+        here = slice(max(0, min(first[i], i - 1)), min(n, max(last[i], i + 2)))
+        near = (np.abs(slices[here] - i)[:, None] + apart[:, None, :] == 1).reshape(m, -1)
         z = np.einsum("aij,abj->abi", inverse[i], chain.nodes[here].reshape(-1, k) - mean[i][:, None])
-        P = _row(z, third[i], fourth[i], volume[here].ravel(), _inside(mean[i], span[i], chain))
-        band[i, :, r + first[i] - i : r + last[i] - i] = P.reshape(m, -1, m)
+        P = _row(z, third[i], fourth[i], volume[here].ravel(), _inside(mean[i], span[i], chain), near)
+        band[i, :, r + here.start - i : r + here.stop - i] = P.reshape(m, -1, m)
     return band, largest
 
 
@@ -175,15 +185,19 @@ def _inside(mean: Array, span: Array, chain: GridChain) -> NDArray[np.bool_]:
     return inside
 
 
-def _row(z: Array, third: Array, fourth: Array, volume: Array, inside: NDArray[np.bool_]) -> Array:
-    """Transition probabilities (m, b) of m states with whitened targets z (m, b, k)."""
+def _row(
+    z: Array, third: Array, fourth: Array, volume: Array, inside: NDArray[np.bool_], near: NDArray[np.bool_]
+) -> Array:
+    """Transition probabilities (m, b) of m states with whitened targets z (m, b, k), `near` (m, b) their neighbours."""
     square = np.einsum("abi,abi->ab", z, z)
-    log = -0.5 * square
+    reach = np.where(near, square, REACH**2).max(axis=1, keepdims=True)
+    log = -0.5 * np.minimum(square, FARTHEST**2)
     if third.any() or fourth.any():
+        z = z * (REACH / np.sqrt(np.maximum(square, REACH**2)))[..., None]
         pairs = z[..., :, None] * z[..., None, :]
         log += np.einsum("abi,abjl,aijl->ab", z, pairs, third, optimize=True) / 6
         log += np.einsum("abij,ablm,aijlm->ab", pairs, pairs, fourth, optimize=True) / 24
-    P = np.exp(np.where(square > REACH**2, -np.inf, log)) * volume
+    P = np.exp(np.where(square > reach, -np.inf, log)) * volume
     P /= np.maximum(P.sum(axis=1, keepdims=True), 1e-300)
     if inside.any():
         P[inside] = _matched(P[inside], z[inside])

@@ -20,6 +20,7 @@ blocks: their terms are all positive too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -82,21 +83,26 @@ class Elimination:
         np.fill_diagonal(lower, np.diag(self.factors)[1:])
         return upper, lower
 
-    @np.errstate(over="ignore", invalid="ignore")
     def slowest_rate(self, p: Array) -> float:
         """`slowest_rate` of a chain whose state 0 is one of the likely ones."""
-        phi, rate = self.until_first(np.ones(len(p))), float("inf")
-        for _ in range(ITERATIONS):
-            if not np.isfinite(phi).all():  # times beyond the range of float64
-                return float("nan")
-            phi = phi - p @ phi
-            phi /= np.sqrt(p @ phi**2)
-            psi = self.until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]
-            before, rate = rate, float(1 / (p @ (phi * (psi - p @ psi))))
-            if abs(rate - before) <= TOLERANCE * abs(rate):
-                return rate
-            phi = psi
-        return float("nan")
+        return inverse_iteration(self.until_first, p)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def inverse_iteration(until_first: Callable[[Array], Array], p: Array) -> float:
+    """`slowest_rate` of the chain with stationary vector p (n,) from what solves for times `until_first`."""
+    phi, rate = until_first(np.ones((len(p), 1)))[:, 0], float("inf")
+    for _ in range(ITERATIONS):
+        if not np.isfinite(phi).all():  # times beyond the range of float64
+            return float("nan")
+        phi = phi - p @ phi
+        phi /= np.sqrt(p @ phi**2)
+        psi = until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]
+        before, rate = rate, float(1 / (p @ (phi * (psi - p @ psi))))
+        if abs(rate - before) <= TOLERANCE * abs(rate):
+            return rate
+        phi = psi
+    return float("nan")
 
 
 def eliminate(A: ArrayLike) -> Elimination:

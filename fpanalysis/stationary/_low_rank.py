@@ -101,6 +101,9 @@ class LowRank:
     def follow(self, y: Array, points: Array) -> NDArray[np.intp]:
         """Which of the fixed points (K, N) the noise-free chain reaches from `y` (n, k): (n,), -1 for none."""
         rests = points @ self.R
+        if rests.shape[1] == 1 and self._ascends(min(y.min(), rests.min()), max(y.max(), rests.max())):
+            order = rests[:, 0].argsort()
+            return order[np.searchsorted(self._borders(rests[order, 0]), y[:, 0])]
         labels, left = np.full(len(y), -1), np.arange(len(y))
         near = NEAR * (np.abs(rests).max() + np.abs(y).max())
         for _ in range(SETTLE):
@@ -113,6 +116,21 @@ class LowRank:
             if not len(left):
                 break
         return labels
+
+    def _ascends(self, low: float, high: float) -> bool:
+        """Whether the noise-free step of one coordinate is monotone, so that no trajectory leaps over a fixed point."""
+        return bool((np.diff(self.noise_free(np.linspace(low, high, 1000)[:, None])[:, 0]) > 0).all())
+
+    def _borders(self, rests: Array) -> Array:
+        """The unstable fixed points (K - 1,) between stable ones, ascending (K,), by bisection."""
+        low, high = rests[:-1, None], rests[1:, None]
+        edge = 1e-6 * (high - low)
+        low, high = low + edge, high - edge
+        for _ in range(45):
+            middle = (low + high) / 2
+            back = self.noise_free(middle) < middle
+            low, high = np.where(back, middle, low), np.where(back, high, middle)
+        return ((low + high) / 2)[:, 0]
 
     def __call__(self, y: Array) -> Step:
         M, V, K3, K4 = self.cumulants(y)

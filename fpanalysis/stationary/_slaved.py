@@ -209,7 +209,9 @@ def slow_coordinate(problem: Problem, points: Array) -> tuple[Array, Array]:
     ratio = (1 - second.real) / max(abs(1 - first), 1e-12)
     if first.imag != 0:
         raise NotReducible(f"the slowest mode oscillates (eigenvalue {first:.3g}): one coordinate is too few")
-    if second.real >= 1 or (len(points) == 1 and ratio < 2):
+    if second.real >= 1:
+        raise NotReducible("more than one mode is unstable half way between the attractors: no single mode is slow")
+    if len(points) == 1 and ratio < 2:
         raise NotReducible(f"no single mode is slow: the rate of the next is {ratio:.2g} times that of the slowest")
     L = vectors[:, order[0]].real
     L *= np.sign(L[np.abs(L).argmax()]) / np.linalg.norm(L)

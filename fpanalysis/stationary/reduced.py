@@ -13,10 +13,12 @@ not faster than it by `RATIO` at least, the status is NOT_REDUCED.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import real_array
 from fpanalysis.network import Network
@@ -24,6 +26,7 @@ from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary import _low_rank
 from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._grid_chain import GridChain, GridTooLarge
+from fpanalysis.stationary._gth import Reducible
 from fpanalysis.stationary._low_rank import LowRank, LowRankState
 from fpanalysis.stationary._lyapunov import Unstable, stationary_covariance
 from fpanalysis.stationary._result import Array, Basin, Density, Problem, Stationary, failed, input_variance, unsettled
@@ -37,6 +40,7 @@ COARSER = 1.4  #: spacing of the grid that tells the error, relative to that
 SUB = (64, 4)  #: points per axis of a cell at a boundary between basins, in one and two dimensions
 RATIO = 2.0  #: rate of the slowest neglected mode over that of the slowest mode kept
 SAFETY = 1.5  #: stated error over the size of what makes it
+FLOOR = 1e-6  #: least stated error, in standard deviations of the state: that of the trapezoid rule
 OUTPUTS = 4  #: most outputs whose densities are given
 
 Box = tuple[Array, Array]
@@ -55,7 +59,8 @@ def solve(problems: Sequence[Problem], rng: Any = 0, *, coordinates: ArrayLike |
     InputError
         If `coordinates` do not have that shape, or are linearly dependent.
     """
-    return [_solve(problem, _check(coordinates, problem.net.N)) for problem in problems]
+    with threadpool_limits(1, user_api="blas"):  # the matrices are small: threads would only double the CPU time
+        return [_solve(problem, _check(coordinates, problem.net.N)) for problem in problems]
 
 
 def _check(coordinates: ArrayLike | None, N: int) -> Array | None:
@@ -87,6 +92,9 @@ def _solve(problem: Problem, L: Array | None) -> Stationary:
         return failed(problem, "reduced", Status.TOO_LARGE, reason=f"the grid would have {error}")
     except NotReducible as error:
         return failed(problem, "reduced", Status.NOT_REDUCED, reason=str(error))
+    except Reducible as error:
+        reason = f"the steps are too small beside the box that holds all basins: {error}"
+        return failed(problem, "reduced", Status.NOT_CONVERGED, reason=reason)
     except (np.linalg.LinAlgError, Unstable):
         reason = "the noise of the coordinates is degenerate, or their local covariance infinite"
         return failed(problem, "reduced", Status.NOT_CONVERGED, reason=reason)
@@ -260,12 +268,11 @@ def _result(
     net = problem.network
     skewness = float(np.sqrt(chain.p @ chain.skewness**2))
     differences = (differences[0] * (1 + 4 * skewness), *differences[1:])
-    error = SAFETY * np.sum(np.abs(differences), axis=0)
-    marginals = _marginals(net, chain, state)
+    error = SAFETY * np.sum(np.abs(differences), axis=0) + FLOOR * np.sqrt(np.maximum(np.diag(state.cov), 0))
     names = tuple(f"coordinate {k}" for k in range(len(chain.grids)))
     rates = state.mean if net.form == "rate" else chain.p @ net.activation.f(state.given)
     outputs = [net.readout(d) - net.readout(np.zeros(net.N)) for d in differences]
-    return Stationary(
+    result = Stationary(
         mean=state.mean,
         cov=state.cov,
         error=error,
@@ -277,10 +284,21 @@ def _result(
         start=problem.start,
         provenance=Provenance("reduced", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details={"L": law.R, "nodes": chain.nodes.shape[:2], "skewness": skewness, **details},
-        densities=(Density(names, chain.grids, chain.density, chain.weights), marginals),
+        densities=lambda: (
+            Density(names, chain.grids, chain.density, chain.weights),
+            _marginals(net, chain, state),
+        ),
         gap=chain.gap(),
         basins=_basins(chain, state, inside, points, weights, error) if len(points) > 1 else None,
     )
+    return result if result.gap or len(points) == 1 else _metastable(problem, result)
+
+
+def _metastable(problem: Problem, result: Stationary) -> Stationary:
+    reason = "the basins exchange less than once in 1e150 steps, too rarely to weigh them"
+    basins = tuple(replace(b, weight=float("nan"), weight_error=float("nan")) for b in result.basins or ())
+    lost = failed(problem, "reduced", Status.METASTABLE, reason=reason, **result.details)
+    return replace(lost, basins=basins, gap=result.gap, scope="global")
 
 
 def _basins(
