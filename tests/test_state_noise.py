@@ -133,10 +133,11 @@ def test_where_methods_do_not_apply():
     assert closure.status is fpa.Status.NOT_APPLICABLE
     assert closure.details["reason"] == "closure needs the weights of a Network; for a Cell: monte-carlo, small-noise"
     kinked = from_torch(nn.RNN(1, 3, 2, nonlinearity="relu"))
-    assert fpa.stationary(kinked, None, 0.1).status is fpa.Status.NOT_APPLICABLE
+    assert fpa.stationary(kinked, None, 0.1, method="small-noise").status is fpa.Status.NOT_APPLICABLE
+    assert fpa.stationary(kinked, None, 0.1).method == "monte-carlo"
     assert fpa.stationary(kinked, None, 0.1, "monte-carlo", chains=16, steps=100).status is fpa.Status.OK
     growing = from_torch(lambda u, h: 1.3 * h, n_in=0, N=1)
-    assert fpa.stationary(growing, None, 0.1).status is fpa.Status.NO_STABLE_FIXED_POINT
+    assert fpa.stationary(growing, None, 0.1).status is fpa.Status.DIVERGED
     assert fpa.stationary(growing, None, 0.1, "monte-carlo").status is fpa.Status.DIVERGED
     still = fpa.stationary(cell, None, 0.0)
     assert still.details["point_mass"]

@@ -98,7 +98,10 @@ def inverse_iteration(until_first: Callable[[Array], Array], p: Array) -> float:
         phi = phi - p @ phi
         phi /= np.sqrt(p @ phi**2)
         psi = until_first(np.stack([np.maximum(phi, 0), np.maximum(-phi, 0)], axis=1)) @ [1.0, -1.0]
-        before, rate = rate, float(1 / (p @ (phi * (psi - p @ psi))))
+        time = float(p @ (phi * (psi - p @ psi)))
+        if not time > 0:
+            return float("nan")
+        before, rate = rate, 1 / time
         if abs(rate - before) <= TOLERANCE * abs(rate):
             return rate
         phi = psi
