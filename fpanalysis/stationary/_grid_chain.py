@@ -31,6 +31,7 @@ HEAVIEST = 0.05  #: the same for the coefficient of the fourth order
 LARGEST = 60_000_000  #: numbers in the band of P
 SLICES = 1_000_000  #: updates of one slice by another in its elimination, and below their products: some seconds
 WORK = 3e10
+MOST = 1e6  #: nodes
 
 
 class GridTooLarge(MemoryError):
@@ -62,6 +63,9 @@ class GridChain:
         axes = _uneven(law, low, high, spacing) if len(low) == 1 else _even(law, low, high, spacing)
         self.grids = tuple(grid for grid, _ in axes)
         self.weights = tuple(weight for _, weight in axes)
+        sizes = [len(grid) for grid in self.grids]
+        if np.prod(sizes, dtype=float) > MOST:
+            raise GridTooLarge(f"{' x '.join(str(size) for size in sizes)} nodes")
         mesh = np.stack(np.meshgrid(*self.grids, indexing="ij"), axis=-1)
         self.nodes = mesh.reshape(len(self.grids[0]), -1, len(low))
         self.step = law(self.nodes.reshape(-1, len(low)))

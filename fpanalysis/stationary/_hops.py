@@ -77,7 +77,20 @@ def _follow(problem: Problem, followed: Array, groups: NDArray[np.intp], points:
     flat = followed.reshape(-1, problem.net.N)
     labels = basin_of(problem.net, problem.u, flat, points)
     basins = split(labels, flat, np.full(len(flat), 1 / len(flat)), points)
-    return _count(labels.reshape(followed.shape[:3]), groups, basins)
+    labels = labels.reshape(followed.shape[:3])
+    errors = [_error(followed - basin.mean, labels == k) for k, basin in enumerate(basins)]
+    basins = tuple(replace(basin, error=error) for basin, error in zip(basins, errors, strict=True))
+    return _count(labels, groups, basins)
+
+
+def _error(d: Array, inside: NDArray[np.bool_]) -> Array:
+    """The error (N,) at 95 % of the mean over the states `inside` (2, B, batches), which lie `d` (2, B, batches, N) from
+    it: that of a ratio of sums over independent pairs."""
+    count, pairs = int(inside.sum()), inside.shape[1]
+    if not count:
+        return np.full(d.shape[-1], np.nan)
+    sums = np.where(inside[..., None], d, 0.0).sum(axis=(0, 2))
+    return quantile(pairs, 0.975) * np.sqrt((sums**2).sum(axis=0) * pairs / (pairs - 1)) / count
 
 
 def _suspects(ends: Array, mean: Array, cov: Array) -> Array:

@@ -355,6 +355,11 @@ def _verdict(seen: Hops | None, drift: bool, alike: bool, tau: float, apart: boo
         share = (
             f"{seen.left:.1%} of the chains followed left the basin they started in ({seen.hops} hops between basins)"
         )
+        if not seen.hops:
+            return (
+                Status.POORLY_MIXED,
+                "a chain was seen outside the basin it started in, too rarely to weigh the basins",
+            )
         if seen.away > 0.5 and not apart:
             return Status.LEFT_BASIN, f"{share} and {seen.away:.1%} were outside it at the end"
         return Status.POORLY_MIXED, f"{share}: too few, or too much of a drift, to weigh the basins"
