@@ -43,7 +43,14 @@ lint: $(VENV)/.installed-test $(VENV)/.installed-dev
 bench: $(VENV)/.installed-test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_closure.py
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_fixed_points.py
-	$(BIN)/python tests/benchmarks/bench_monte_carlo.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_monte_carlo.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_monte_carlo.py steps
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_variance.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_chain.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_metastable.py 0.5 0.6 0.8
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_fokker_planck.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_reduced.py --seconds 8
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_agreement.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
 
 networks: $(VENV)/.installed
