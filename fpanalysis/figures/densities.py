@@ -37,6 +37,7 @@ POINTS: dict[str, dict[str, Any]] = {
 ATOM: dict[str, Any] = {"marker": "s", "ms": 5, "mec": "white", "mew": 0.5, "zorder": 4}
 CONTENTS = (0.999, 0.99, 0.9, 0.5)  #: probability within each contour
 ABOVE = 1.03  #: where means are marked, as a fraction of the height of the axes
+ROW = 0.05  #: between the rows of two laws
 CLIPPED = 0.05  #: probability that may lie where a spike leaves the axes
 SYMBOLS = {"neuron": "state h", "output": "output z", "coordinate": "coordinate y"}
 
@@ -77,8 +78,8 @@ def plot_density(
             _draw(density, ax, label, style)
         else:
             ax.plot([], [], ls="none", marker="v", color=style["color"], label=f"{label}: its mean only")
-    for law, style in zip(given, styles, strict=True):
-        _mark_means(law, axis, ax, style["color"])
+    for k, (law, style) in enumerate(zip(given, styles, strict=True)):
+        _mark_means(law, axis, ax, style["color"], ABOVE + k * ROW)
     _mark_points(points, axis, given, ax)
     ax.set_xlabel(_symbol(axis))
     ax.set_ylabel(f"probability density (per unit of {_symbol(axis).split()[-1]})")
@@ -254,20 +255,20 @@ def _draw(density: Density, ax: Axes, label: str, style: dict[str, Any]) -> None
                     textcoords="offset points", va="center", fontsize="small", color=style["color"])  # fmt: skip
 
 
-def _mark_means(law: Stationary, axis: str, ax: Axes, color: str) -> None:
-    """Above the axes, in the colour of the law; grey in the legend."""
+def _mark_means(law: Stationary, axis: str, ax: Axes, color: str, height: float) -> None:
+    """Above the axes, a row for each law in its colour; grey in the legend."""
     across = ax.get_xaxis_transform()
     mark: dict[str, Any] = {"ls": "none", "marker": "v", "ms": 7}
     mean = _mean(law, axis)
     if mean is not None and np.isfinite(mean):
         ax.plot([], [], color="0.35", label=once(ax, "mean"), **mark)
-        ax.plot([mean], [ABOVE], color=color, transform=across, clip_on=False, **mark)
+        ax.plot([mean], [height], color=color, transform=across, clip_on=False, **mark)
     for basin in law.basins or ():
         at = _value(law, basin.mean[None], axis)
         if at is not None and np.isfinite(at).all():
             ax.plot([], [], color="0.35", mfc="none", label=once(ax, "basin mean, with its weight"), **mark)
-            ax.plot(at, [ABOVE], color=color, mfc="none", transform=across, clip_on=False, **mark)
-            ax.annotate(_weight(basin), (at[0], ABOVE), xycoords=across, xytext=(0, 6), color=color, ha="center",
+            ax.plot(at, [height], color=color, mfc="none", transform=across, clip_on=False, **mark)
+            ax.annotate(_weight(basin), (at[0], height), xycoords=across, xytext=(7, 0), color=color, va="center",
                         textcoords="offset points", fontsize="small", annotation_clip=False)  # fmt: skip
 
 

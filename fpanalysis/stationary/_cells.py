@@ -130,7 +130,7 @@ def _series(axis: Axis, edges: Array) -> Array:
 def _matrices(step: Step, law: Cells) -> list[Array]:
     """For each neuron where it is one step after each cell: (S, n_i)."""
     states, shape = law.states, law.q.shape
-    narrow = step.inside and not step.flat and not step.activation.smooth
+    narrow = step.inside and not step.flat
     A = []
     for i, edges in enumerate(law.edges):
         rows = _spread(step, states, i, edges) if narrow else _next(step, states, i, edges, law.silent)

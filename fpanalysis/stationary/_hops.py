@@ -84,7 +84,7 @@ def _follow(problem: Problem, followed: Array, groups: NDArray[np.intp], points:
 
 
 def _error(d: Array, inside: NDArray[np.bool_]) -> Array:
-    """The error (N,) at 95 % of the mean over the states `inside` (2, B, batches), d (2, B, batches, N) from it: that of
+    """The error (N,) at 95 % of a mean over the states `inside` (2, B, batches), d (2, B, batches, N) from it: that of
     a ratio of sums over independent pairs."""
     count, pairs = int(inside.sum()), inside.shape[1]
     if not count:

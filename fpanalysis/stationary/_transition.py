@@ -30,6 +30,7 @@ REACH = gaussian.TAIL
 DIGITS = gaussian.DIGITS
 BEYOND = 18.0  #: log of the largest T_n outside the interval; points farther out are moved to where it is reached
 COARSE = 60  #: nodes from which on the polynomials are held constant outside the interval: they resolve the law's tails
+MOST = 20_000  #: nodes of the rule in xi on either side
 CHUNK = 1 << 21  #: next states held at once
 PROBE = np.concatenate([-np.logspace(9, -3, 200), [0.0], np.logspace(-3, 9, 200)])  #: where the range of f is read
 
@@ -219,9 +220,15 @@ class Step:
             y = np.linspace(0.05, 1.0, 20) * min(strip / self.sigma[i], sqrt(2 * DIGITS))
             step = min(step, float((2 * pi * y / (DIGITS + y**2 / 2 + axis.n * c * y)).max()))
         K = int(np.ceil(REACH / step))
+        if K > MOST:
+            raise Unresolved("the noise of one step is far wider than the box")
         xi = np.asarray(step * np.arange(-K, K + 1), np.float64)
         w = np.exp(-(xi**2) / 2)
         return xi[:, None, None], (w / w.sum())[:, None, None]
+
+
+class Unresolved(ArithmeticError):
+    """A box on which the step cannot be integrated."""
 
 
 def expectations(step: Step, h: Array, axes: tuple[Axis, ...]) -> tuple[Array, ...]:

@@ -28,7 +28,7 @@ from fpanalysis.stationary._chain_one import solve_one
 from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
 from fpanalysis.stationary._metastable import metastable
 from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
-from fpanalysis.stationary._transition import Axis, Step
+from fpanalysis.stationary._transition import Axis, Step, Unresolved
 
 TOLERANCE = {1: 3e-12, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
 LADDER = {
@@ -81,6 +81,8 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
             search = _search(step, problem, tolerance or TOLERANCE[N], points)
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
+        except Unresolved as error:
+            return failed(problem, "chain", Status.NOT_CONVERGED, reason=f"no box was found about the law: {error}")
     gap, separation = _spectrum(step, search.found)
     if separation < TRUSTED:
         return metastable(problem, _box(search.found), separation)
