@@ -14,7 +14,7 @@ follows the law (`_box`), and the number of nodes grows until the mean and covar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Search:
     change: Array  #: (N,), of the mean at the last refinement
     spread: float  #: change of the standard deviations at the last refinement, relative
     levels: list[tuple[int, float]] = field(default_factory=list)  #: nodes per axis and mean of neuron 0
+    settled: bool = True  #: whether the box came to an end
 
 
 def solve(problems: Sequence[Problem], rng: Any = 0, *, tolerance: float | None = None) -> list[Stationary]:
@@ -140,7 +141,7 @@ def _search(step: Step, problem: Problem, tolerance: float, points: Array) -> Se
         close = max(search.change.max() / deviation(found), search.spread) <= tolerance
         if close and tails(found, limits) <= 1:
             return search
-    return search
+    return replace(search, settled=False)
 
 
 def tails(found: Collocation, limits: Array) -> float:
@@ -183,12 +184,15 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         "tails": tails(found, step.limits()),
         "levels": tuple(search.levels),
     }
-    if not np.isfinite(error).all() or error.max() > USELESS * deviation(found) or details["tails"] > HEAVY:
+    useless = not np.isfinite(error).all() or error.max() > USELESS * deviation(found)
+    if useless or details["tails"] > HEAVY or not search.settled:
         if separation < WEAK or len(points) > 1:
             return metastable(problem, _box(found), separation)
         if np.isinf(search.change).any():
             return failed(problem, "chain", Status.TOO_LARGE, reason=_size(found), tentative_mean=found.mean, **details)
         reason = f"the mean still changes by {search.change.max():.1g} at {details['nodes']} nodes"
+        if not search.settled:
+            reason += f", and the box about the law was still moving after {ATTEMPTS} solves"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
     densities, parts = _parts(problem, step, found, points)
     if step.inside and step.flat and np.any(step.gamma == 1):
