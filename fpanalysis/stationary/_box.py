@@ -16,6 +16,7 @@ from fpanalysis.stationary._transition import COARSE, Step
 
 FAR = 1e8  #: distance, in units of the problem's own scale, at which growth is decided
 GRID = 401
+WIDEST = 1e4  #: first box of one neuron, in units of the problem's scale
 WIDE = 7.5  #: deviations of the local Gaussian that the first box holds
 
 
@@ -150,6 +151,8 @@ def reachable(step: Step) -> tuple[float, float]:
         to = (_mean_step(step, h)[0] - (1 - step.gamma[0]) * h) / step.gamma[0]
         new = min(low, float(to.min())), max(high, float(to.max()))
         if high > low and new[0] >= low and new[1] <= high:
+            break
+        if new[1] - new[0] > WIDEST * scale(step):
             break
         more = 0.1 * step.sigma[0] + 1.5**k * 0.1 * (new[1] - new[0])
         low, high = new[0] - more * (new[0] < low), new[1] + more * (new[1] > high)

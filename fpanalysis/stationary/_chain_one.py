@@ -22,8 +22,8 @@ from fpanalysis.stationary._metastable import metastable
 from fpanalysis.stationary._one_basins import Parts, basins, parts
 from fpanalysis.stationary._one_density import densities
 from fpanalysis.stationary._one_step import Line, Rule, matrix, nodes, rule
-from fpanalysis.stationary._result import Array, Basin, Problem, Stationary, failed
-from fpanalysis.stationary._transition import Step, _chebyshev
+from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
+from fpanalysis.stationary._transition import Step, Unresolved, _chebyshev
 
 LADDER = (28, 44, 70, 110, 170, 250, 340)  #: degrees
 ATTEMPTS = 16  #: solves that the search for box and degree may take
@@ -41,9 +41,13 @@ SETTLED = 3e-3  #: `rough` from which on a leak may be one of the collocation, n
 RESOLVED = 1e-8  #: `rough` below which the degree is high enough
 FAR = 16  #: deviations from the mean to an end that is moved in if the degree is too low
 STANDS = 1e-9  #: error of the basins' weights at which they stand
+STEADY = 0.2  #: relative change of the gap with the number of degrees, at most
+APART = 1e-2  #: distance of the second eigenvalue from 1 from which on basins are not what is wrong
+SEEN = 1e-5  #: `rough` from which on it is not rounding: the law is not resolved, and its spectrum not known
 ROUGH = 1e-3  #: `rough` from which on a law of several basins is not resolved
 ROUNDING = 2e-15  #: error of an entry of the equations, relative to it
 LEAST = 1e-6  #: deviation, in units of one step's noise, below which errors are judged in this unit
+ALIKE = 0.03  #: how far mean (in deviations) and variance (relative) of a density may be off
 USELESS = 0.1  #: error, in deviations, from which on no value is given
 
 
@@ -99,7 +103,8 @@ def collocate(line: Line, low: float, high: float, n: int) -> Solved:
     rounding = ROUNDING * (np.abs(p) @ (size @ np.abs(c)) + [abs(mean), 0.0])
     reach = float(np.ptp(V[:, 1:] @ c[1:, 0]))
     rough = float(np.abs(c[-(n // 6) :, 0]).sum() / np.abs(c[1:, 0]).sum())
-    return Solved(low, high, y, V, E, size, lu, p, move, line.tau, mean, var, np.abs(p @ out), rounding, reach, rough)
+    leak = np.abs(p @ out) * [low > line.limits[0], high < line.limits[1]]  # nothing leaves by a bound of the state
+    return Solved(low, high, y, V, E, size, lu, p, move, line.tau, mean, var, leak, rounding, reach, rough)
 
 
 def _factor(M: Array) -> Any:
@@ -149,6 +154,8 @@ def solve_one(problem: Problem, tolerance: float) -> Stationary:
             search = _search(line, problem, tolerance)
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
+        except Unresolved as error:
+            return failed(problem, "chain", Status.TOO_LARGE, reason=str(error))
         gap, separation = spectrum(search.found)
         split = parts(line, search.found.low, search.found.high)
         some = None if split is None else _basins(line, search, split)
@@ -156,9 +163,14 @@ def solve_one(problem: Problem, tolerance: float) -> Stationary:
     lost |= split is not None and search.found.rough > ROUGH
     if lost or (separation < SLOW and _unresolved(some)):
         weighed = metastable(problem, _state_box(search.found), separation)
-        if weighed.status.ok or lost:
+        if weighed.status.ok or (lost and (split is not None or separation < APART)):
             return weighed
-    return _result(problem, line, search, gap, some)
+        if lost:
+            lost_digits = search.found.rounding[0] / deviation(line, search.found)
+            reason = f"rounding costs {lost_digits:.1g} deviations of the mean"
+            return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason)
+    known = gap > 0 and search.found.rough <= SEEN and (separation < NEAR or _stands(search.found))
+    return _result(problem, line, search, gap if known else None, some)
 
 
 def _basins(line: Line, search: Search, split: Parts) -> tuple[Basin, ...] | None:
@@ -282,6 +294,18 @@ def spectrum(found: Solved) -> tuple[float, float]:
     return float(min(slowest, *(1 - np.abs(others[np.abs(others) < 1])))), slowest
 
 
+def _stands(found: Solved) -> bool:
+    """Whether twice as many degrees have the same spectral radius: a sharp mode, as of a two-cycle, needs many."""
+    if found.n <= 3 * BLOCK:  # what few degrees resolve has no sharp modes
+        return True
+    matrix = _chebyshev(found.n)[2] @ found.E
+    sizes = []
+    for m in (BLOCK, min(found.n, 2 * BLOCK)):
+        values = np.linalg.eigvals(matrix[:m, :m])
+        sizes.append(np.abs(np.delete(values, np.abs(values - 1).argmin())).max())
+    return bool(abs(sizes[0] - sizes[1]) <= STEADY * (1 - min(sizes[0], 1.0)) + 1e-6)
+
+
 def _slowest(found: Solved) -> float:
     """The eigenvalue of 1 - K nearest to 0 but for 0 itself, by inverse iteration."""
     c, rate = np.ones(found.n) / np.arange(1, found.n + 1) ** 2, np.inf
@@ -297,10 +321,14 @@ def _slowest(found: Solved) -> float:
     return rate
 
 
-def _result(problem: Problem, line: Line, search: Search, gap: float, some: tuple[Basin, ...] | None) -> Stationary:
+def _result(
+    problem: Problem, line: Line, search: Search, gap: float | None, some: tuple[Basin, ...] | None
+) -> Stationary:
     net, found, unit = problem.network, search.found, deviation(line, search.found)
     leak = search.leak * found.range
     error = 2 * search.remaining * unit + float(found.rounding[0]) + 2 * leak
+    if found.rough > SEEN:
+        error += found.rough * found.range
     details: dict[str, Any] = {
         "nodes": (found.n,),
         "box": _state_box(found),
@@ -309,7 +337,10 @@ def _result(problem: Problem, line: Line, search: Search, gap: float, some: tupl
         "null_vector": "collocation",
     }
     if not error <= USELESS * unit:
-        reason = f"the mean still changes by {search.changes[-1]:.1g} deviations at {found.n} nodes"
+        reason = (
+            f"at {found.n} nodes the mean still changes by {search.changes[-1]:.1g} deviations, "
+            f"{found.rough:.1g} of what decides it is in the finest modes, and {search.leak:.1g} a step leaves the box"
+        )
         return failed(
             problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=np.array([found.mean]), **details
         )
@@ -327,10 +358,22 @@ def _result(problem: Problem, line: Line, search: Search, gap: float, some: tupl
         start=problem.start,
         provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
         details=details | {"rates": rates},
-        densities=lambda: densities(line, found.low, found.high, collocate),
+        densities=lambda: _checked(densities(line, found.low, found.high, collocate), found),
         gap=gap,
         basins=some,
     )
+
+
+def _checked(drawn: Densities, found: Solved) -> Densities:
+    """The density, if it has the mean and the variance of the law; none where its grid does not hold a narrow one."""
+    density = drawn[0]
+    if density is None:
+        return drawn
+    points = np.concatenate([density.grids[0], [float(place[0]) for place, _ in density.atoms]])
+    p = np.concatenate([density.values * density.weights[0], [mass for _, mass in density.atoms]])
+    mean = p @ points
+    off, ratio = abs(mean - found.mean) / np.sqrt(found.var), p @ (points - mean) ** 2 / found.var
+    return drawn if off <= ALIKE and abs(ratio - 1) <= ALIKE else (None, {})
 
 
 def _rates(line: Line, found: Solved) -> Array:

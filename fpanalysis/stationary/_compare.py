@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -72,20 +71,26 @@ def _between(mean: Array, small: Basin, large: Basin) -> float:
 def judged(law: Stationary, found: Comparison | Stationary) -> Stationary:
     """`law` with the comparison in its details, the error that covers the exact chain, and the status it deserves."""
     if isinstance(found, Stationary):
-        return replace(law, details={**law.details, "comparison": f"chain: {found.status.value}, {found.reason}"})
+        details = {**law.details, "comparison": f"chain: {found.status.value}, {found.reason}"}
+        if found.status is not Status.DIVERGED:
+            return replace(law, details=details)
+        details["reason"] = f"the exact chain has no stationary law: {found.reason}"
+        return replace(law, status=Status.DIFFUSION, details=details)
     exact, net_error = found.exact, law.details["numerical_error"]
-    variance, exact_variance = np.diag(law.cov), np.diag(exact.cov)
-    details: dict[str, Any] = {
+    variance, exact_variance = np.diag(law.cov), np.maximum(np.diag(exact.cov), 0.0)
+    floor = 1e-12 * max(variance.max(), exact_variance.max(), 1e-300)  # a neuron that is all but silent
+    variance_off = np.where(exact_variance > floor, variance / np.maximum(exact_variance, floor) - 1, 0.0)
+    details = {
         **law.details,
         "comparison": "chain",
         "chain_mean": exact.mean,
         "chain_cov": exact.cov,
         "approximation_error": found.off,
         "shift_error": found.part,
-        "variance_error": variance / exact_variance - 1,
+        "variance_error": variance_off,
         "weight_factor": found.factor,
     }
-    reasons = _reasons(found) or _of_variance(variance / exact_variance - 1)
+    reasons = _reasons(found) or _of_variance(variance_off)
     if reasons:
         details["reason"] = "; ".join(reasons)
     output_off = np.abs(law.output - exact.output)

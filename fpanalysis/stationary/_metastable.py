@@ -40,7 +40,8 @@ def metastable(problem: Problem, box: Array, separation: float) -> Stationary:
         if np.isfinite(law.mean).all():
             details["tentative_mean"] = law.mean
         refused = failed(problem, "chain", Status.METASTABLE, reason=reason, **details)
-        return replace(refused, gap=law.gap, basins=law.basins or None)
+        basins = tuple(replace(basin, weight=np.nan, weight_error=np.nan) for basin in law.basins)
+        return replace(refused, gap=law.gap, basins=basins or None)
     return _result(problem, law, details)
 
 

@@ -20,9 +20,10 @@ import numpy as np
 
 from fpanalysis import gaussian
 from fpanalysis.stationary._result import Array
-from fpanalysis.stationary._transition import PROBE, Step, _chebyshev
+from fpanalysis.stationary._transition import PROBE, Step, Unresolved, _chebyshev
 
 REACH = gaussian.TAIL
+MOST = 20_000  #: nodes of the rule in xi on either side
 SECANTS = 40  #: steps of the search for the noise that leads to an end of the box
 
 
@@ -141,6 +142,8 @@ def _trapezoid(line: Line, width: float, n: int) -> tuple[Array, Array]:
     r = np.linspace(0.05, 1.0, 20) * min(line.strip(), np.sqrt(2 * gaussian.DIGITS))
     step = min(0.5, float((2 * np.pi * r / (gaussian.DIGITS + r**2 / 2 + n * c * r)).max()))
     K = int(np.ceil(REACH / step))
+    if K > MOST:
+        raise Unresolved(f"one step's noise is so much wider than the law that it would take {2 * K + 1} nodes a state")
     xi = step * np.arange(-K, K + 1.0)
     w = np.exp(-(xi**2) / 2)
     return xi, w / w.sum()

@@ -221,7 +221,9 @@ class Step:
             step = min(step, float((2 * pi * y / (DIGITS + y**2 / 2 + axis.n * c * y)).max()))
         K = int(np.ceil(REACH / step))
         if K > MOST:
-            raise Unresolved("the noise of one step is far wider than the box")
+            raise Unresolved(
+                f"one step's noise is so much wider than the law that it would take {2 * K + 1} nodes a state"
+            )
         xi = np.asarray(step * np.arange(-K, K + 1), np.float64)
         w = np.exp(-(xi**2) / 2)
         return xi[:, None, None], (w / w.sum())[:, None, None]

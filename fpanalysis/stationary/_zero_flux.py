@@ -238,6 +238,8 @@ def _window(terms: Terms, bends: Array, reach: Array, cuts: Array) -> tuple[Arra
     basin = np.searchsorted(cuts, points)
     tops = np.array([log_p[basin == k].max() for k in range(len(cuts) + 1)])
     keep = np.flatnonzero(log_p > tops[basin] - DEEP - 12)
+    if not len(keep):
+        raise Unresolved("the noise vanishes over most of the range between the fixed points")
     low, high = points[max(keep[0] - 1, 0)], points[min(keep[-1] + 1, len(points) - 1)]
     borders = np.concatenate([_graded(zeros, width, PANEL_BORDERS), bends, cuts])
     return np.unique(np.concatenate([[low, high], borders[(borders > low) & (borders < high)]])), middle

@@ -83,7 +83,7 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
         except Unresolved as error:
-            return failed(problem, "chain", Status.NOT_CONVERGED, reason=f"no box was found about the law: {error}")
+            return failed(problem, "chain", Status.TOO_LARGE, reason=str(error))
     gap, separation = _spectrum(step, search.found)
     if separation < TRUSTED:
         return metastable(problem, _box(search.found), separation)

@@ -127,7 +127,7 @@ def _rare(net: Network, plain: Solution, x: Nonlinear, q: Cumulants) -> Array:
     """What events beyond three standard deviations may add to the mean of f, (N,): of what they do in a Gaussian, the
     share of recurrent variance, times the relative change of such tails by skewness (27 / 6) and kurtosis (81 / 24),
     at least TAILS and at most all of it."""
-    s2 = np.maximum(plain.terms.s**2, 1e-300)
+    s2 = np.maximum(plain.terms.s**2, 1e-100)
     direct = plain.state.sigma**2 / s2 if net.form == "rate" and net.placement == "in" else 0.0
     change = TAILS + 4.5 * np.abs(q.t) / s2**1.5 + 3.4 * np.abs(q.k) / s2**2
     return np.asarray(x.rare * np.maximum(1 - direct, 0) * np.minimum(change, 1))

@@ -202,15 +202,27 @@ def _plan(net: System, tau: float, settings: dict[str, Any]) -> Plan:
     covariance every relaxation time costs little beside the steps in between."""
     steps = settings["steps"] or int(np.clip(STEPS * tau, FEWEST, MOST))
     burn_in = settings["burn_in"]
-    thin = max(1, round(0.5 / float(np.max(net.gamma))))
-    length = -(-steps // (BATCHES * thin)) * thin
+    thin = _incommensurate(0.5 / float(np.max(net.gamma)))
+    length = -(-steps // (BATCHES * 2 * thin)) * 2 * thin  # an even number of samples, half in each phase of a flip
     return Plan(
         burn_in=int(BURN_IN * min(tau, LONGEST)) if burn_in is None else burn_in,
         batches=BATCHES,
         length=length,
         thin=thin,
-        cov_thin=min(thin * max(1, round(tau / thin)), length),
+        cov_thin=thin * _evenly(length // thin, tau / thin),
     )
+
+
+def _evenly(count: int, steps: float) -> int:
+    """About `steps`, at most, such that every so many of `count` samples make an even number."""
+    n = _incommensurate(min(steps, count / 2))
+    return next(k for k in range(n, 0, -1) if k == 1 or (k % 2 and k % 3 and -(-count // k) % 2 == 0))
+
+
+def _incommensurate(steps: float) -> int:
+    """About `steps`, at least 1, and no multiple of 2 or 3: samples so far apart see all phases of short cycles."""
+    n = max(1, round(steps))
+    return n if n % 2 and n % 3 else max(k for k in range(1, n + 1) if k % 2 and k % 3)
 
 
 def _finish(jobs: Sequence[Job], seed: int, stamp: dict[str, Any]) -> list[Stationary]:
