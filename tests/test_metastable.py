@@ -34,6 +34,31 @@ def test_digits(sigma, mean, weight, gap):
     assert abs(both - st.cov[0, 0]) < 1e-4 * st.cov[0, 0]
 
 
+@pytest.mark.parametrize(
+    "net",
+    [
+        NET,
+        fpa.Network(W=[[2.0]], b=[0.05], gamma=0.1, activation="tanh", placement="out"),
+        fpa.Network(W=[[2.0]], b=[0.05], gamma=0.2, activation="tanh", form="current"),
+    ],
+)
+def test_the_density_has_the_moments_of_the_law(net):
+    sigma = 0.8 if net.placement == "in" and net.form == "rate" else 1.2
+    st = metastable(
+        Problem(net, np.zeros(0), sigma, np.zeros(1)), np.array([[-6.0], [6.0]]) if sigma > 1 else BOX, 1e-12
+    )
+    assert st.status.ok
+    density = st.density
+    assert density.mass == pytest.approx(1, abs=1e-9)
+    assert (density.values >= 0).all()
+    p, h = density.values * density.weights[0], density.grids[0]
+    sd = np.sqrt(st.cov[0, 0])
+    assert abs(p @ h - st.mean[0]) < 0.01 * sd
+    assert p @ (h - p @ h) ** 2 == pytest.approx(st.cov[0, 0], rel=0.01)
+    below = sum(p[h < np.median([b.fixed_point[0] for b in st.basins])])
+    assert min(below, 1 - below) == pytest.approx(min(b.weight for b in st.basins), rel=0.1)
+
+
 def test_what_does_not_converge_is_refused_basin_by_basin():
     """A box that cuts one basin off."""
     st = metastable(problem(0.6), np.array([[0.3], [1.0]]), 1e-12)

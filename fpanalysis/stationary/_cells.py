@@ -1,4 +1,4 @@
-"""The law of two or three neurons as probabilities of cells, for densities and basins.
+"""The law of neurons as probabilities of cells, for densities and basins.
 
 Given the present state h the neurons of the next one are independent, so that with F_i(. | h) the distribution function
 of neuron i one step on and [e_k, e_k+1] the cells of its axis
@@ -27,6 +27,7 @@ from fpanalysis.stationary._transition import Axis, Step
 
 FEWEST = {2: 128, 3: 24}  #: cells per axis
 MOST = {2: 160, 3: 32}
+EQUAL = {1: 300, 2: 128, 3: 32}  #: where the law comes as weights on states
 PER_STEP = 3.0  #: cells per standard deviation of one step's noise, where MOST allows it
 STEPS = {2: 8, 3: 6}  #: steps that the law may take to settle
 SETTLED = 2e-4  #: total variation from one step to the next at which it has
@@ -57,20 +58,27 @@ class Cells:
 
 
 def applies(step: Step) -> bool:
-    """Whether every neuron has noise and a step whose distribution function is known: f must rise."""
-    if not step.sigma.all():
+    """Whether every neuron has noise and a step whose distribution function is known: f must rise, and of ReLU neurons
+    with noise in either all or none go to a point (gamma = 1)."""
+    at_once = step.gamma == 1
+    if not step.sigma.all() or (step.inside and step.flat and at_once.any() and not at_once.all()):
         return False
     f = step.f(np.linspace(-6, 6, 200)[:, None] * np.ones(step.N))
     return not step.inside or step.flat or bool((np.diff(f, axis=0) > 0).all())
+
+
+def _to_a_point(step: Step) -> bool:
+    """Whether a silent neuron goes to 0 at once."""
+    return bool(step.inside and step.flat and np.all(step.gamma == 1))
 
 
 def cells(problem: Problem, found: Collocation, coarser: float = 1.0) -> Cells | None:
     """The law on cells of the box of `found`, so many times fewer per axis; None where it does not settle, or not on
     the moments of `found`."""
     step = Step(problem)
-    silent = bool(step.inside and step.flat and np.all(step.gamma == 1))
-    if not applies(step) or (step.inside and step.flat and np.any(step.gamma == 1) and not silent):
+    if not applies(step):
         return None
+    silent = _to_a_point(step)
     edges = _edges(step, problem, found, coarser)
     if silent:
         A = [_next(step, found.h, i, e, True) for i, e in enumerate(edges)]
@@ -81,6 +89,22 @@ def cells(problem: Problem, found: Collocation, coarser: float = 1.0) -> Cells |
             q = np.moveaxis(np.tensordot(_series(axis, e), q, axes=(1, i)), 0, i)
         law = Cells(edges, q)
     return _settled(step, law, found)
+
+
+def after(step: Step, states: Array, p: Array) -> Cells | None:
+    """The law one step on from probabilities `p` (S,) of `states` (S, N), on equal cells; None as of `cells`."""
+    if not applies(step):
+        return None
+    silent = _to_a_point(step)
+    edges = tuple(
+        np.linspace(low, high, EQUAL[step.N] + 1) for low, high in zip(states.min(0), states.max(0), strict=True)
+    )
+    A = [_next(step, states, i, e, silent) for i, e in enumerate(edges)]
+    if step.inside and step.flat and not silent:
+        for i, e in enumerate(edges):
+            to = np.clip(np.searchsorted(e, (1 - step.gamma[i]) * states[:, i], side="right") - 1, 0, len(e) - 2)
+            A[i][np.arange(len(states)), to] += _normal_cdf(-step.preactivation(states)[:, i] / step.sigma[i])
+    return Cells(edges, _joint(p, A), silent)
 
 
 def _edges(step: Step, problem: Problem, found: Collocation, coarser: float) -> tuple[Array, ...]:
@@ -191,6 +215,8 @@ def _joint(p: Array, A: list[Array]) -> Array:
     """sum_s p_s A_1[s] x A_2[s] x ...: (n_1, n_2, ...)."""
     A = [np.where(rows > TINY, rows, 0.0) for rows in A]  # products that underflow cost fifty times as much
     first = A[0] * np.where(np.abs(p) > TINY, p, 0.0)[:, None]
+    if len(A) == 1:
+        return np.asarray(first.sum(axis=0), np.float64)
     if len(A) == 2:
         return np.asarray(first.T @ A[1], np.float64)
     return np.stack([(first * column[:, None]).T @ A[1] for column in A[2].T], axis=-1)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from fpanalysis.results import Provenance, Status
+from fpanalysis.results import Status
 from fpanalysis.stationary._box import core, first_box
+from fpanalysis.stationary._chain_law import chain_law
 from fpanalysis.stationary._metastable import metastable
 from fpanalysis.stationary._one_basins import Parts, basins, parts
 from fpanalysis.stationary._one_density import densities
@@ -25,6 +26,7 @@ from fpanalysis.stationary._one_step import Line, Rule, matrix, nodes, rule
 from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Step, Unresolved, _chebyshev
 
+TOLERANCE = 3e-12  #: error of the mean, in standard deviations
 LADDER = (28, 44, 70, 110, 170, 250, 340)  #: degrees
 ATTEMPTS = 16  #: solves that the search for box and degree may take
 WIDE = 9.0  #: deviations that the box reaches from the mean, at least
@@ -145,13 +147,12 @@ class Search:
         return float((found.leak * falls).max())
 
 
-def solve_one(problem: Problem, tolerance: float) -> Stationary:
+def solve_one(step: Step, problem: Problem, tolerance: float | None) -> Stationary:
     """The law of the one neuron of `problem`, whose state does not run away."""
-    step = Step(problem)
     line = Line(step)
     with np.errstate(all="ignore"):
         try:
-            search = _search(line, problem, tolerance)
+            search = _search(line, problem, tolerance or TOLERANCE)
         except np.linalg.LinAlgError:
             return failed(problem, "chain", Status.NOT_CONVERGED, reason="the collocation equations are singular")
         except Unresolved as error:
@@ -324,7 +325,7 @@ def _slowest(found: Solved) -> float:
 def _result(
     problem: Problem, line: Line, search: Search, gap: float | None, some: tuple[Basin, ...] | None
 ) -> Stationary:
-    net, found, unit = problem.network, search.found, deviation(line, search.found)
+    found, unit = search.found, deviation(line, search.found)
     leak = search.leak * found.range
     error = 2 * search.remaining * unit + float(found.rounding[0]) + 2 * leak
     if found.rough > SEEN:
@@ -345,19 +346,14 @@ def _result(
             problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=np.array([found.mean]), **details
         )
     rates = _rates(line, found)
-    slope = line.step.slope if line.step.current else 1.0
-    return Stationary(
-        mean=np.array([found.mean]),
-        cov=np.array([[found.var]]),
-        error=np.array([error]),
-        output=net.readout(rates),
-        output_error=slope * np.abs(net.readout_weights) @ np.array([error]),
-        status=Status.OK,
-        method="chain",
-        scope="global",
-        start=problem.start,
-        provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
-        details=details | {"rates": rates},
+    return chain_law(
+        problem,
+        line.step,
+        np.array([found.mean]),
+        np.array([[found.var]]),
+        np.array([error]),
+        rates,
+        details,
         densities=lambda: _checked(densities(line, found.low, found.high, collocate), found),
         gap=gap,
         basins=some,

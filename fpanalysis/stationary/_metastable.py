@@ -3,7 +3,7 @@
 A null vector errs by about 1e-16 / gap. Where that is too much, `_positive` weighs the states without subtraction,
 and this file makes a `Stationary` of its weights p on the states h:
 
-    mean = sum_s p_s h_s,    cov = sum_s p_s (h_s - mean)(h_s - mean)^T,    density(h') = sum_s p_s k(h' | h_s)
+    mean = sum_s p_s h_s,    cov = sum_s p_s (h_s - mean)(h_s - mean)^T,    P(h' in cell) = sum_s p_s P(cell | h_s)
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fpanalysis.results import Provenance, Status
-from fpanalysis.stationary._chain_density import density
-from fpanalysis.stationary._collocation import Collocation
+from fpanalysis.results import Status
+from fpanalysis.stationary import _cells
+from fpanalysis.stationary._chain_law import chain_law
 from fpanalysis.stationary._positive import PositiveLaw, positive_law
-from fpanalysis.stationary._result import Array, Densities, Problem, Stationary, failed
-from fpanalysis.stationary._transition import Axis, Step
+from fpanalysis.stationary._result import Array, Problem, Stationary, failed
+from fpanalysis.stationary._transition import Step
 
 
 def metastable(problem: Problem, box: Array, separation: float) -> Stationary:
@@ -46,32 +46,18 @@ def metastable(problem: Problem, box: Array, separation: float) -> Stationary:
 
 
 def _result(problem: Problem, law: PositiveLaw, details: dict[str, Any]) -> Stationary:
-    net = problem.network
-    step = Step(problem)
-    rates = law.p @ net.activation.f(law.states) if step.current else law.mean
-    slope = step.slope if step.current else 1.0
-    d = law.states - law.mean
-    return Stationary(
-        mean=law.mean,
-        cov=(law.p[:, None] * d).T @ d,
-        error=law.error,
-        output=net.readout(rates),
-        output_error=slope * np.abs(net.readout_weights) @ law.error,
-        status=Status.OK,
-        method="chain",
-        scope="global",
-        start=problem.start,
-        provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
-        details=details | {"rates": rates},
-        densities=lambda: _densities(step, law),
+    step, d = Step(problem), law.states - law.mean
+    rates = law.p @ problem.network.activation.f(law.states) if step.current else law.mean
+    cov = (law.p[:, None] * d).T @ d
+    return chain_law(
+        problem,
+        step,
+        law.mean,
+        cov,
+        law.error,
+        rates,
+        details,
+        densities=lambda: _cells.densities(_cells.after(step, law.states, law.p)),
         gap=law.gap,
         basins=law.basins,
     )
-
-
-def _densities(step: Step, law: PositiveLaw) -> Densities:
-    """The density one step on from the weights; none where the step has one for some neurons only."""
-    low, high = law.states.min(axis=0), law.states.max(axis=0)
-    n = round(len(law.p) ** (1 / step.N))
-    axes = tuple(Axis(float(a), float(b), max(n, 2)) for a, b in zip(low, high, strict=True))
-    return density(step, Collocation(axes, law.states, law.p))

@@ -8,39 +8,36 @@
 
 No diffusion limit is taken: gamma is anything in (0, 1]. The backward operator (K g)(h) = E[g(h') | h] is collocated
 at Chebyshev nodes and its left null vector gives the stationary moments (`_collocation`, `_transition`); the box
-follows the law (`_box`), and the number of nodes grows until the mean and covariance stay.
+follows the law (`_box`), and the number of nodes grows until the mean and covariance stay. One neuron has a solver of
+its own (`_chain_one`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from fpanalysis.results import InputError, Provenance, Status
+from fpanalysis.results import InputError, Status
 from fpanalysis.stationary import _cells
 from fpanalysis.stationary._basins import attractors
 from fpanalysis.stationary._box import core, first_box, grows, moved
-from fpanalysis.stationary._chain_density import basins, density, fine
+from fpanalysis.stationary._chain_law import chain_law
 from fpanalysis.stationary._chain_one import solve_one
 from fpanalysis.stationary._collocation import Collocation, collocate, spectrum
 from fpanalysis.stationary._metastable import metastable
-from fpanalysis.stationary._result import Array, Basin, Densities, Problem, Stationary, failed
+from fpanalysis.stationary._result import Array, Problem, Stationary, failed
 from fpanalysis.stationary._transition import Axis, Step, Unresolved
 
-TOLERANCE = {1: 3e-12, 2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
-LADDER = {
-    1: (24, 36, 54, 72, 100, 150, 220, 320),
-    2: (14, 20, 28, 40, 54),
-    3: (8, 12, 16, 20, 24),
-}  #: nodes per axis
-LARGEST = {1: 2000, 2: 3200, 3: 14000}  #: states that a grid may have
+TOLERANCE = {2: 1e-8, 3: 1e-6}  #: error of the mean, in standard deviations
+LADDER = {2: (14, 20, 28, 40, 54), 3: (8, 12, 16, 20, 24)}  #: nodes per axis
+LARGEST = {2: 3200, 3: 14000}  #: states that a grid may have
 ATTEMPTS = 20  #: solves that the search for box and resolution may take
-SPECTRUM = {1: 48, 2: 16, 3: 7}  #: nodes per axis on which eigenvalues are computed
+SPECTRUM = {2: 16, 3: 7}  #: nodes per axis on which eigenvalues are computed
 NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are computed again on all nodes
-FLOOR = {1: 0.0, 2: 1e-11, 3: 1e-9}  #: rounding error that the polynomials outside the box magnify, in deviations
+FLOOR = {2: 1e-11, 3: 1e-9}  #: rounding error that the polynomials outside the box magnify, in deviations
 TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
 HEAVY = 100.0  #: `tails` from which on no value is given
 WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
@@ -60,7 +57,7 @@ class Search:
 
 def solve(problems: Sequence[Problem], rng: Any = 0, *, tolerance: float | None = None) -> list[Stationary]:
     """Each problem by itself; `tolerance` is the wanted error of the mean in standard deviations of the law (by default
-    1e-10, 1e-8 and 1e-6 for one, two and three neurons). `rng` is not used: the method is deterministic."""
+    3e-12, 1e-8 and 1e-6 for one, two and three neurons). `rng` is not used: the method is deterministic."""
     if tolerance is not None and not (np.ndim(tolerance) == 0 and 0 < tolerance < np.inf):
         raise InputError(f"tolerance must be one number > 0; found {tolerance!r}")
     return [_solve(problem, tolerance) for problem in problems]
@@ -75,7 +72,7 @@ def _solve(problem: Problem, tolerance: float | None) -> Stationary:
     if grows(step):
         return failed(problem, "chain", Status.DIVERGED, reason=_why_not(problem))
     if N == 1:
-        return solve_one(problem, tolerance or TOLERANCE[1])
+        return solve_one(step, problem, tolerance)
     points = attractors(problem.net, problem.u)
     with np.errstate(under="ignore"):
         try:
@@ -113,7 +110,7 @@ def _axes(step: Step, box: Array, n: int) -> tuple[Axis, ...]:
     axes = []
     for i, (low, high) in enumerate(box.T):
         breaks = step.breaks(i, low, high)
-        each = n if step.N == 1 else max(6, round(2 * n / (len(breaks) + 2)))  # several panels share the nodes
+        each = max(6, round(2 * n / (len(breaks) + 2)))  # several panels share the nodes
         axes.append(Axis(low, high, each, breaks))
     return tuple(axes)
 
@@ -174,7 +171,7 @@ def _compare(search: Search, found: Collocation, n: int) -> Search:
 
 
 def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float, points: Array) -> Stationary:
-    net, found = problem.network, search.found
+    found = search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
     rounding = 1e-16 * (np.abs(found.mean).max() + width)
     error = 2 * search.change + (rounding + FLOOR[step.N] * deviation(found)) / min(separation, 1.0)
@@ -194,36 +191,21 @@ def _result(problem: Problem, step: Step, search: Search, gap: float, separation
         if not search.settled:
             reason += f", and the box about the law was still moving after {ATTEMPTS} solves"
         return failed(problem, "chain", Status.NOT_CONVERGED, reason=reason, tentative_mean=found.mean, **details)
-    densities, parts = _parts(problem, step, found, points)
     if step.inside and step.flat and np.any(step.gamma == 1):
         details["mass_at_zero"] = _mass_at_zero(step, found)
-    rates = found.p @ net.activation.f(found.h) if step.current else found.mean
-    slope = step.slope if step.current else 1.0
-    return Stationary(
-        mean=found.mean,
-        cov=found.cov,
-        error=error,
-        output=net.readout(rates),
-        output_error=slope * np.abs(net.readout_weights) @ error,
-        status=Status.OK,
-        method="chain",
-        scope="global",
-        start=problem.start,
-        provenance=Provenance("chain", net.hash, {"sigma": np.asarray(problem.sigma).tolist()}),
-        details=details | {"rates": rates},
-        densities=densities,
+    rates = found.p @ problem.network.activation.f(found.h) if step.current else found.mean
+    return chain_law(
+        problem,
+        step,
+        found.mean,
+        found.cov,
+        error,
+        rates,
+        details,
+        densities=lambda: _cells.densities(_cells.cells(problem, found)),
         gap=gap,
-        basins=parts,
+        basins=_cells.basins(problem, found, points),
     )
-
-
-def _parts(
-    problem: Problem, step: Step, found: Collocation, points: Array
-) -> tuple[Callable[[], Densities], tuple[Basin, ...] | None]:
-    """What computes the densities, and the basins."""
-    if step.N > 1:
-        return lambda: _cells.densities(_cells.cells(problem, found)), _cells.basins(problem, found, points)
-    return lambda: density(step, fine(step, found)), basins(problem, step, found, None)
 
 
 def _mass_at_zero(step: Step, found: Collocation) -> tuple[float, ...]:
