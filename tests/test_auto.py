@@ -115,6 +115,17 @@ def test_where_the_closure_fails_monte_carlo_stands_in():
     assert (st.method, st.status) == ("closure", Status.LEFT_BASIN)
 
 
+def test_where_monte_carlo_fails_too_nothing_stands_in():
+    nothing = {"mean": np.full(5, np.nan)}
+    failing = answer("closure", status=Status.UNSTABLE, **nothing) | answer(
+        "monte-carlo", status=Status.DIVERGED, **nothing
+    )
+    (st,), _ = choose([zero_problem(5)], failing)
+    assert st.status is Status.DIVERGED
+    assert "closure gives no law (unstable), nor does Monte Carlo" in st.reason
+    assert "stands in" not in st.reason
+
+
 def test_several_basins_get_their_joint_law_unless_a_start_is_given():
     answers = answer("reduced", scope="global") | answer("closure") | answer("monte-carlo")
     (st,), called = choose([PAIR], answers)

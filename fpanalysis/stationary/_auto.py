@@ -48,14 +48,16 @@ def solve(problems: Sequence[Problem], run: Run, rng: int | Generator = 0, *, re
     if not isinstance(referee, bool):
         raise InputError(f"referee must be True or False; found {referee!r}")
     results: list[Stationary] = [None] * len(problems)  # type: ignore[list-item]
+    choices = [""] * len(problems)
     for (name, why), members in _groups(problems).items():
         for k, st in zip(members, run([problems[k] for k in members], name, rng), strict=True):
-            results[k] = _because(_second_choice(problems[k], st, run, rng), why)
+            results[k], choices[k] = _second_choice(problems[k], st, run, rng), why
     asked = [k for k, st in enumerate(results) if referee and _needs_referee(problems[k], st)]
     checks = run([problems[k] for k in asked], "monte-carlo", rng) if asked else []
     for k, check in zip(asked, checks, strict=True):
         results[k] = judged(results[k], check)
-    return [about_start(problem, st) for problem, st in zip(problems, results, strict=True)]
+    explained = [_because(st, why) for st, why in zip(results, choices, strict=True)]
+    return [about_start(problem, st) for problem, st in zip(problems, explained, strict=True)]
 
 
 def _groups(problems: Sequence[Problem]) -> dict[tuple[str, str], list[int]]:
@@ -142,15 +144,16 @@ def _needs_referee(problem: Problem, st: Stationary) -> bool:
 def judged(st: Stationary, check: Stationary) -> Stationary:
     """`st` with what the referee found; the referee itself where `st` has no law."""
     if not st.status.ok:
-        return _because(check, f"{_failure(st)}; Monte Carlo stands in")
+        lawless = not np.isfinite(check.mean).all()
+        return _because(check, f"{_failure(st)}{', nor does Monte Carlo' if lawless else '; Monte Carlo stands in'}")
     if not check.status.ok:
-        return _with(st, reason=f"{st.reason}; the Monte Carlo check is {check.status.value}")
+        return _adding(st, f"the Monte Carlo check is {check.status.value}")
     worst = disagreement(st, check)
     seen = {"referee": check.method, "referee_mean": check.mean, "referee_error": check.error, "disagreement": worst}
     if worst <= _limit(len(st.mean)):
-        return _with(st, **seen, reason=f"{st.reason}; Monte Carlo agrees")
-    reason = f"{st.reason}; {st.method} and {check.method} differ by {worst:.1f} times their combined error"
-    return dataclasses.replace(_with(st, **seen, reason=reason), status=Status.DISAGREE)
+        return _adding(_with(st, **seen), "Monte Carlo agrees")
+    why = f"{st.method} and {check.method} differ by {worst:.1f} times their combined error"
+    return dataclasses.replace(_adding(_with(st, **seen), why), status=Status.DISAGREE)
 
 
 def disagreement(st: Stationary, check: Stationary) -> float:
@@ -216,6 +219,11 @@ def _failure(st: Stationary) -> str:
 def _because(st: Stationary, why: str) -> Stationary:
     """`st` with `why` in front of what it says itself."""
     return _with(st, choice=st.method, reason=f"{why}; {st.reason}" if st.reason else why)
+
+
+def _adding(st: Stationary, more: str) -> Stationary:
+    """`st` with `more` behind what it says itself."""
+    return _with(st, reason=f"{st.reason}; {more}" if st.reason else more)
 
 
 def _with(st: Stationary, **details: Any) -> Stationary:
