@@ -274,10 +274,7 @@ class Activation:
     @np.errstate(over="ignore", invalid="ignore")
     def expansion(self, a: ArrayLike, s: ArrayLike, K: int) -> Expansion:
         """c_0..c_K, G and V in one pass, to about 1e-8 of the largest: for recursions over many steps."""
-        a, s = _mean_and_deviation(a, s)
-        found = self._expansion(a, s, K)
-        still = s <= 1e-6 * (1 + np.abs(a))  # where the difference quotient c_1 / s is lost in rounding
-        return found._replace(G=np.where(still, self.df(a), found.G)) if still.any() else found
+        return self._expansion(*_mean_and_deviation(a, s), K)
 
     def _expansion(self, a: Array, s: Array, K: int) -> Expansion:
         xi, w = self._rule(a, s, 0, QUICK)
@@ -290,7 +287,8 @@ class Activation:
             c[part] = d @ weighted
             V[part] = np.maximum(d**2 @ w - c[part, 0] ** 2, 0.0)
         c[:, 0] += f.ravel()
-        G = c[:, 1].reshape(a.shape) / np.where(s > 0, s, 1.0)
+        still = s <= 1e-6 * (1 + np.abs(a))  # where the difference quotient c_1 / s is lost in rounding
+        G = np.where(still, self.df(a), c[:, 1].reshape(a.shape) / np.where(still, 1.0, s))
         return Expansion(c.reshape(*a.shape, K + 1), G, V.reshape(a.shape))
 
 
