@@ -40,8 +40,15 @@ _EXPORTS = {
     "stationary": "fpanalysis.stationary",
     "Shift": "fpanalysis.shift",
     "shift": "fpanalysis.shift",
+    "Attenuation": "fpanalysis.bias",
+    "attenuation": "fpanalysis.bias",
     "attenuation_bias": "fpanalysis.bias",
+    "OperatingPoints": "fpanalysis.bias",
+    "operating_points": "fpanalysis.bias",
+    "Attribution": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
+    "NetworkBias": "fpanalysis.bias",
+    "network_bias": "fpanalysis.bias",
 }
 _MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
 
