@@ -41,6 +41,7 @@ class Attribution:
     contributions : (n_out, N), each neuron's share of `total`; `direct` + `recurrent`.
     direct : (n_out, N), what of it the neuron's own noise makes: 0 with noise out.
     recurrent : (n_out, N), what the noise of the network adds.
+    leverage : (n_out, N), W_out (I - Ds W)^{-1}: what a unit of a neuron's bias puts on the output.
     total : (n_out,), the output at the stationary mean minus the output at h*. When the noise is removed the
         output is off by -total.
     error : (n_out,), absolute error of `total` at 95 %, that of the stationary mean.
@@ -52,6 +53,7 @@ class Attribution:
     contributions: Array
     direct: Array
     recurrent: Array
+    leverage: Array
     total: Array
     error: Array
     residual: float
@@ -115,14 +117,29 @@ class NetworkBias:
         return np.mean(known, axis=0) if known else np.full(self.contributions.shape[1:], np.nan)
 
     @cached_property
+    def along(self) -> Array:
+        """(n_cond, N), the contributions along the shift, total_c . contribution_ci / |total_c|; they sum to |total_c|.
+
+        NaN where a condition has no attribution, 0 where nothing is shifted.
+        """
+        size = np.linalg.norm(self.total, axis=1)[:, None]
+        dot = np.einsum("ck,cki->ci", self.total, self.contributions)
+        return np.where(size == 0, 0.0, dot / np.where(size == 0, 1.0, size))
+
+    @cached_property
     def order(self) -> NDArray[np.intp]:
-        """(N,), the neurons by falling share."""
-        return np.argsort(-self.shares, kind="stable")
+        """(N,), the neurons by falling size of their share."""
+        return np.argsort(-np.abs(self.shares), kind="stable")
+
+    @cached_property
+    def cancellation(self) -> float:
+        """sum_i |share_i|: 1 where no neuron works against the rest, above it the more of their shares cancel."""
+        return float(np.abs(self.shares).sum())
 
     def carriers(self, level: float = 0.9) -> NDArray[np.intp]:
-        """The fewest neurons whose shares sum to at least `level`, largest first; none where nothing is shifted."""
-        reached = np.cumsum(self.shares[self.order]) >= level
-        return self.order[: int(reached.argmax()) + 1] if reached.any() else self.order[:0]
+        """The fewest neurons whose shares make up `level` of all shares, by size; none where nothing is shifted."""
+        sizes = np.cumsum(np.abs(self.shares[self.order]))
+        return self.order[: int((sizes >= level * sizes[-1]).argmax()) + 1] if sizes[-1] > 0 else self.order[:0]
 
 
 def attribute_bias(
@@ -190,7 +207,7 @@ def _attribution(law: Law) -> Attribution:
     beta, total = law.rates - f.f(law.a), W_out @ (law.rates - law.rates_star)
     nothing = np.full(W_out.shape, np.nan)
     without = Attribution(
-        beta, law.a, nothing, nothing, nothing, total, st.output_error, np.nan, st.status, st, st.reason
+        beta, law.a, nothing, nothing, nothing, nothing, total, st.output_error, np.nan, st.status, st, st.reason
     )
     if not law.problem.stable and st.status.ok:
         reason = "there is no stable fixed point to measure the shift from"
@@ -211,6 +228,7 @@ def _attribution(law: Law) -> Attribution:
         contributions=contributions,
         direct=direct,
         recurrent=contributions - direct,
+        leverage=np.asarray(leverage),
         residual=residual,
     )
 

@@ -72,11 +72,25 @@ class OperatingPoints:
         known = self.weighted_gain[np.isfinite(self.weighted_gain)]
         return float(known.mean()) if len(known) else float("nan")
 
+    @property
+    def outside(self) -> bool:
+        """Whether the noise is added behind the nonlinearity, where no neuron clips it."""
+        return self.net.form == "rate" and self.net.placement == "out"
+
+    @cached_property
+    def most_gain(self) -> float:
+        """The largest noise gain that a neuron could have at the typical noise; NaN where there is no `curve`."""
+        return float("nan") if self.curve is None else float(self.curve.gain.max())
+
+    @cached_property
+    def inside(self) -> Attenuation:
+        """What the neurons would make of their noise sigma, were it added inside f at these operating points."""
+        return attenuation(self.net.activation, self.a, np.broadcast_to(self.sigma, self.a.shape))
+
     @cached_property
     def typical_s(self) -> float:
-        """The noise for which to draw a curve: median of `s`, or of sigma with noise out; weighted by |W_out|."""
-        out = self.net.form == "rate" and self.net.placement == "out"
-        s = np.broadcast_to(self.sigma, self.a.shape) if out else self.s
+        """The noise for which to draw a curve: median of `s`, or of sigma with noise out; by |W_out|."""
+        s = np.broadcast_to(self.sigma, self.a.shape) if self.outside else self.s
         known = np.isfinite(self.a) & (s > 0)
         if not known.any():
             return float("nan")
