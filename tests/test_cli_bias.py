@@ -126,7 +126,8 @@ def test_the_figure_holds_every_neuron(models, tmp_path):
         figure = attenuation_figure(*pair)
         for column, placement in enumerate(("in", "out")):
             shown = next((bias for bias in pair if bias.points.net.placement == placement), pair[0])
-            x = np.clip(shown.points.a / (shown.points.sigma if shown.points.outside else shown.points.s), -4, 4)
+            x = shown.points.a / (shown.points.sigma if shown.points.outside else shown.points.s)
+            x = np.clip(x, -4, 4)  # the range of ReLU's curve
             for ax in figure.axes[column : column + 3 : 2]:
                 drawn = np.concatenate([np.asarray(dots.get_offsets()) for dots in ax.collections[-3:]])
                 drawn = drawn[-x.size :]  # behind them, the area between the halves

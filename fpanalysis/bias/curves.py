@@ -30,7 +30,8 @@ Array = NDArray[np.float64]
 NODES = 16  #: of Gauss-Legendre on each panel
 FURTHEST = 30.0  #: standard deviations, and TAIL more, beyond which the normal density underflows
 GRADES = np.array([1.0, 3.0, 9.0, 27.0])  #: cuts around the nonlinearity, in the length over which f changes
-CURVE_REACH, CURVE_POINTS = 4.0, 241  #: the range of a / s that a curve shows, and its points
+CURVE_REACH, CURVE_POINTS = 4.0, 241  #: standard deviations that a curve shows to either side, and its points
+CURVE_STRIPS = 1.6  #: and lengths over which a smooth f changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +93,13 @@ def attenuation(activation: str | dict[str, Any] | Activation, a: ArrayLike, s: 
 
 
 def attenuation_curve(activation: str | dict[str, Any] | Activation, s: float = 1.0) -> Attenuation:
-    """The curves to draw at one noise s: `attenuation` at a / s from -4 to 4.
+    """The curves to draw at one noise s: `attenuation` over the a / s where bias or transmitted variance change.
 
-    Those of ReLU are the same for every s, in units of s (beta / s, V / s^2).
+    Those of ReLU are the same for every s, in units of s (beta / s, V / s^2), and run from -4 to 4.
     """
-    return attenuation(activation, np.linspace(-CURVE_REACH, CURVE_REACH, CURVE_POINTS) * s, s)
+    f = get_activation(activation)
+    reach = np.hypot(CURVE_REACH, f.smooth * CURVE_STRIPS * f.strip / s)
+    return attenuation(f, np.linspace(-reach, reach, CURVE_POINTS) * s, s)
 
 
 def noise_gain(activation: str | dict[str, Any] | Activation, a: ArrayLike, s: ArrayLike) -> Array:

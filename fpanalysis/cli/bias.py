@@ -79,7 +79,7 @@ def command(
     if json_path is not None:
         write_json(json_path, _document(bias))
     if json_path != "-":
-        _print(bias, top)
+        _print(bias, top, "0" if start is None else "--start")
         if other is not None:
             click.echo(f"\n{compare}: {number(other.rms)} (rms) bias without its noise.")
             click.echo(click.wrap_text(gain_text(other.points), width=80))
@@ -112,9 +112,12 @@ def _other(other: Network, net: Network) -> NetworkBias:
     return network_bias(other)
 
 
-def _print(bias: NetworkBias, top: int) -> None:
+def _print(bias: NetworkBias, top: int, start: str) -> None:
     points = bias.points
-    click.echo(f"{points.net!r}\nat noise sigma = {number(float(points.sigma.max()), 6)}, {bias.provenance.method}")
+    click.echo(
+        f"{points.net!r}\nat noise sigma = {number(float(points.sigma.max()), 6)}, {bias.provenance.method}, about the "
+        f"fixed point reached from {start}"
+    )
     unit = points.net.n_out > 1
     columns = ["input", "unit", "output", "without", "bias", "± (95 %)", "direct", "recurrent", "status"]
     rows = [row for c in range(len(points.inputs)) for row in _condition_rows(bias, c)]

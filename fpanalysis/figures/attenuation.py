@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-EDGE = 4.0  #: operating points further out stand here, as triangles
+EDGE = 4.0  #: where there is no curve: operating points beyond its range stand at its end, as triangles
 AREAS = (4.0, 150.0)  #: of the markers of the least and the largest |W_out|
 CURVE, FAINT = "0.25", "0.6"  #: the curve of a placement, and that of the other one
 PEAK = 0.25  #: the halves are drawn where the bias reaches this part of them, so that it can be seen beside them
@@ -32,7 +32,9 @@ PHENOMENON = (
 BIAS, VARIANCE = r"bias $\beta\,/\,s$", r"transmitted variance $V\,/\,s^2$"
 
 
-def plot_attenuation(bias: NetworkBias, ax: Axes | None = None, norm: Normalize | None = None) -> Axes:
+def plot_attenuation(
+    bias: NetworkBias, ax: Axes | None = None, norm: Normalize | None = None, edge: float = 0.0
+) -> Axes:
     """Local bias beta / s against the operating point a / s: the curve, its two halves, and the network's neurons at
     every condition, sized by |W_out|, coloured by what they put on the output. With noise out s is sigma."""
     ax, points = new_axes(ax), bias.points
@@ -41,11 +43,13 @@ def plot_attenuation(bias: NetworkBias, ax: Axes | None = None, norm: Normalize 
         ax.annotate("circles off 0:\nrecurrent noise", (0.98, 0.75), ha="right", **TOP)
     else:
         _bias_inside(points, ax)
-    _neurons(bias, points.beta / _unit(points), ax, norm)
-    return _label(ax, points.outside, BIAS)
+    _neurons(bias, points.beta / _unit(points), ax, norm, edge or _edge(points))
+    return _label(ax, points.outside, BIAS, edge or _edge(points))
 
 
-def plot_transmission(bias: NetworkBias, ax: Axes | None = None, norm: Normalize | None = None) -> Axes:
+def plot_transmission(
+    bias: NetworkBias, ax: Axes | None = None, norm: Normalize | None = None, edge: float = 0.0
+) -> Axes:
     """Transmitted variance V / s^2 against the operating point a / s: the curve, the network's neurons, and their mean
     noise gain, weighted by |W_out|."""
     ax, points = new_axes(ax), bias.points
@@ -55,9 +59,9 @@ def plot_transmission(bias: NetworkBias, ax: Axes | None = None, norm: Normalize
     else:
         _variance_inside(points, ax)
         V = points.V / _unit(points) ** 2
-    _neurons(bias, V, ax, norm)
+    _neurons(bias, V, ax, norm, edge or _edge(points))
     _mean(points, ax)
-    return _label(ax, points.outside, VARIANCE)
+    return _label(ax, points.outside, VARIANCE, edge or _edge(points))
 
 
 def attenuation_figure(bias: NetworkBias, other: NetworkBias | None = None) -> Figure:
@@ -71,14 +75,15 @@ def attenuation_figure(bias: NetworkBias, other: NetworkBias | None = None) -> F
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     norm = _norm([part for part in (bias, other) if part is not None])
     own = int(bias.points.outside)
+    edge = max(_edge(part.points) for part in (bias, other) if part is not None)
     for column, part in ((own, bias), (1 - own, other)):
         top, bottom = axes[:, column]
         if part is not None:
-            plot_attenuation(part, top, norm)
-            plot_transmission(part, bottom, norm)
+            plot_attenuation(part, top, norm, edge)
+            plot_transmission(part, bottom, norm, edge)
             top.set_title(_title(part), fontsize="medium")
         else:
-            _counterfactual(bias.points, top, bottom)
+            _counterfactual(bias.points, top, bottom, edge)
     for ax in axes[0]:
         ax.set_xlabel("")
     for ax in axes[:, 1]:
@@ -94,15 +99,21 @@ def _unit(points: OperatingPoints) -> Array:
     return np.where(s > 0, s, np.nan)
 
 
+def _edge(points: OperatingPoints) -> float:
+    curve = points.curve
+    return EDGE if curve is None else float(curve.a[-1] / curve.s[-1])
+
+
 def _bias_inside(points: OperatingPoints, ax: Axes) -> None:
     curve = points.curve
     if curve is not None:
         r, up, down, beta = (x / curve.s for x in (curve.a, curve.up, -curve.down, curve.beta))
-        if np.abs(beta).max() > PEAK * np.abs(up).max():
+        halves = np.abs(beta).max() > PEAK * np.abs(up).max()
+        if halves:
             ax.plot(r, up, color=SECOND, lw=1.2, ls="--", label="upward half")
             ax.plot(r, down, color=SECOND, lw=1.2, ls=":", label="downward half")
             ax.fill_between(r, down, up, color=SECOND, alpha=0.12, lw=0)
-        ax.plot(r, beta, color=CURVE, lw=1.8, label="difference: the bias")
+        ax.plot(r, beta, color=CURVE, lw=1.8, label="difference: the bias" if halves else "bias")
         ax.legend(**LEGEND)
 
 
@@ -141,9 +152,9 @@ def _mean(points: OperatingPoints, ax: Axes) -> None:
     ).set_bbox({"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1})
 
 
-def _counterfactual(points: OperatingPoints, top: Axes, bottom: Axes) -> None:
+def _counterfactual(points: OperatingPoints, top: Axes, bottom: Axes, edge: float) -> None:
     """The other placement: its curves, and the neurons where they would be on them."""
-    x = np.clip(points.a / _unit(points), -EDGE, EDGE)
+    x = np.clip(points.a / _unit(points), -edge, edge)
     if points.outside:
         _bias_inside(points, top)
         _variance_inside(points, bottom)
@@ -154,20 +165,20 @@ def _counterfactual(points: OperatingPoints, top: Axes, bottom: Axes) -> None:
         where, beta, V = "outside", 0 * x, 0 * x + 1
     for ax, y, name in ((top, beta, BIAS), (bottom, V, VARIANCE)):
         ax.scatter(x, y, _areas(points), facecolors="none", edgecolors=FAINT, linewidths=0.5, zorder=3)
-        _label(ax, not points.outside, name)
+        _label(ax, not points.outside, name, edge)
     top.set_title(f"the same operating points,\nwere the noise {where}", fontsize="medium")
 
 
-def _neurons(bias: NetworkBias, y: Array, ax: Axes, norm: Normalize | None) -> None:
+def _neurons(bias: NetworkBias, y: Array, ax: Axes, norm: Normalize | None, edge: float) -> None:
     points = bias.points
     x, push = points.a / _unit(points), bias.along
     area = _areas(points)
     norm = norm or _norm([bias])
-    for marker, here in (("<", x < -EDGE), (">", x > EDGE), ("o", np.abs(x) <= EDGE)):
+    for marker, here in (("<", x < -edge), (">", x > edge), ("o", np.abs(x) <= edge)):
         at = np.flatnonzero(here)
         at = at[np.argsort(np.abs(push.flat[at]))]  # what matters most on top
         ax.scatter(
-            np.clip(x.flat[at], -EDGE, EDGE),
+            np.clip(x.flat[at], -edge, edge),
             y.flat[at],
             area.flat[at],
             c=push.flat[at],
@@ -211,9 +222,9 @@ def _title(bias: NetworkBias) -> str:
     )
 
 
-def _label(ax: Axes, outside: bool, quantity: str) -> Axes:
+def _label(ax: Axes, outside: bool, quantity: str, edge: float) -> Axes:
     s = r"\sigma" if outside else "s"
-    ax.set_xlim(-1.08 * EDGE, 1.08 * EDGE)
+    ax.set_xlim(-1.08 * edge, 1.08 * edge)
     ax.set_xlabel(rf"operating point $a\,/\,{s}$, in deviations of the noise")
     ax.set_ylabel(quantity)
     ax.axvline(0.0, color="0.85", lw=0.8, zorder=0)
