@@ -252,6 +252,17 @@ def test_shares_over_conditions(driven):
     assert bias.rms == pytest.approx(np.sqrt((bias.total**2).mean()))
 
 
+@pytest.mark.parametrize("sigma", [1e-4, 1e-2])
+def test_weak_noise(sigma):
+    """beta = s^2 f'' / 2 + O(s^4) far below the rounding of E f and f(a), and the shares still sum to 1."""
+    net = random_network(activation="softplus")
+    bias = fpa.network_bias(net, sigma=sigma)
+    (part,), s = bias.attributions, bias.points.s[0]
+    second = s**2 * net.activation.d2f(part.a) / 2
+    assert np.abs(part.beta - second).max() < sigma**2 * second.max() + 1e-15
+    assert bias.shares.sum() == pytest.approx(1, abs=1e-9)
+
+
 def test_renumbering_the_neurons_renumbers_the_shares(driven):
     p = np.random.default_rng(0).permutation(30)
     net = fpa.Network(

@@ -84,6 +84,13 @@ def test_noise_out_has_no_direct_part(models):
     assert "were the noise inside" in text
 
 
+def test_a_bias_within_its_error_is_said(tmp_path):
+    fpa.save(network(activation="softplus"), tmp_path / "x.pt")
+    for noise, said in (("1e-8", True), ("0.1", False)):
+        text = " ".join(run(tmp_path / "x.pt", "--noise", noise).output.split())
+        assert ("within its own error" in text) is said
+
+
 def test_everything_is_in_the_json(models):
     result = run(models / "in.pt", "--noise", "0.2", "--input", "0.5,0", "--json", "-")
     document = json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))

@@ -12,7 +12,6 @@ the rest recurrent: what the noise of the others adds through W C W^T, and what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,6 +26,7 @@ from fpanalysis.stationary import Stationary
 from fpanalysis.stationary._result import unsettled
 
 EXACT = 1e-9  #: of the total, within which the shares sum to it
+ULPS = 4  #: within which E f and M(a, s) are the same
 ROUNDING = 1e-12  #: of the rates that the outputs are made of: where a total is that small, it is rounding
 
 
@@ -184,27 +184,23 @@ def network_bias(
     laws = solve_laws(net, u, sigma, method, start)
     parts = tuple(map(_attribution, laws))
     total = np.array([part.total for part in parts])
-    weight = sum(float(part.total @ part.total) for part in parts if part.status.ok)
-    direct, recurrent = (_shares([getattr(p, name) for p in parts], parts, weight) for name in ("direct", "recurrent"))
+    known = [part for part in parts if part.status.ok]
+    sums = [part.contributions.sum(axis=1) for part in known]  # the total, and in weak noise free of its rounding
+    weight = sum(float(z @ z) for z in sums) or 1.0
+    direct, recurrent = np.zeros(net.N), np.zeros(net.N)
+    for part, z in zip(known, sums, strict=True):
+        direct += z @ part.direct / weight
+        recurrent += z @ part.recurrent / weight
     points = points_of(net, laws)
     provenance = Provenance(method, net.hash, {"sigma": points.sigma.tolist()})
     return NetworkBias(points, parts, total, direct + recurrent, direct, recurrent, provenance)
-
-
-def _shares(pieces: Sequence[Array], parts: Sequence[Attribution], weight: float) -> Array:
-    """sum_c total_c . piece_c / weight, (N,)."""
-    share = np.zeros(pieces[0].shape[1])
-    for piece, part in zip(pieces, parts, strict=True):
-        if part.status.ok and weight > 0:
-            share += part.total @ piece / weight
-    return share
 
 
 def _attribution(law: Law) -> Attribution:
     net, st = law.problem.network, law.stationary
     W_out = net.readout_weights
     f = net.activation
-    beta, total = law.rates - f.f(law.a), W_out @ (law.rates - law.rates_star)
+    beta, total = _local_bias(law), W_out @ (law.rates - law.rates_star)
     nothing = np.full(W_out.shape, np.nan)
     without = Attribution(
         beta, law.a, nothing, nothing, nothing, nothing, total, st.output_error, np.nan, st.status, st, st.reason
@@ -234,6 +230,13 @@ def _attribution(law: Law) -> Attribution:
 
 
 NEUTRAL = "the dynamics between fixed point and noisy mean is neutral (I - Ds W is singular): the shares are not unique"
+
+
+def _local_bias(law: Law) -> Array:
+    """E f - f(a) (N,), as beta(a, s) + (E f - M(a, s)): in weak noise E f and f(a) agree to rounding, beta is small."""
+    gaussian = law.problem.network.activation.moments(law.a, law.s)
+    rest = law.rates - gaussian.M
+    return gaussian.beta + np.where(np.abs(rest) <= ULPS * np.spacing(1 + np.abs(gaussian.M)), 0.0, rest)
 
 
 def secant_slopes(law: Law) -> Array:

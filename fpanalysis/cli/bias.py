@@ -199,6 +199,8 @@ def _carried(bias: NetworkBias, where: str) -> str:
     against = ""
     if bias.cancellation > 1 + CANCELS:
         against = f" Neurons work against each other: without their signs the shares sum to {bias.cancellation:.3g}."
+    if bias.rms <= max(float(part.error.max()) for part in bias.attributions if part.status.ok):
+        against += " The bias is within its own error: do not rely on the shares."
     return (
         f"Remove the noise and the output is biased by {number(bias.rms)} (rms{where}). {carriers} of "
         f"{bias.points.net.N} neuron(s) carry {MOST} % of it; {direct:.1f} % is direct, made by the neurons' own noise "
