@@ -49,8 +49,10 @@ _EXPORTS = {
     "attribute_bias": "fpanalysis.bias",
     "NetworkBias": "fpanalysis.bias",
     "network_bias": "fpanalysis.bias",
+    "LossCurve": "fpanalysis.moments",
+    "loss_curve": "fpanalysis.moments",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

@@ -23,7 +23,7 @@ NEAR = 2.5  #: where the tail integrals change from forward to backward recurren
 MOST = 1 << 15  #: nodes on either side: enough up to s = 900 strip; beyond, digits are lost (G first)
 
 
-def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0) -> tuple[Array, Array]:
+def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0, digits: float = DIGITS) -> tuple[Array, Array]:
     """Nodes xi (symmetric, 0 in the middle) and weights w with sum_k w_k g(xi_k) = E g(xi).
 
     Parameters
@@ -31,11 +31,13 @@ def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0) -> tupl
     s_max : largest standard deviation that the rule serves.
     strip : distance of the nearest singularity of f from the real axis.
     reach : how far the bulk of the integrand may lie from xi = 0 (tilted by exponential tails).
+    digits : the error wanted, exp(-digits).
     """
-    y = min(strip / max(s_max, 1e-300), sqrt(2 * DIGITS))
-    step = min(0.5, 2 * pi * y / (DIGITS + y * y / 2))
-    K = min(int(np.ceil((TAIL + reach) / step)), MOST)
-    step = max(step, (TAIL + reach) / K)
+    y = min(strip / max(s_max, 1e-300), sqrt(2 * digits))
+    step = min(0.5, 2 * pi * y / (digits + y * y / 2))
+    end = min(TAIL, sqrt(2 * digits + 9)) + reach
+    K = min(int(np.ceil(end / step)), MOST)
+    step = max(step, end / K)
     xi = step * np.arange(-K, K + 1, dtype=np.float64)
     w: Array = step * np.exp(-(xi**2) / 2) / sqrt(2 * pi)
     return xi, w
@@ -90,14 +92,14 @@ def hermite_basis(xi: Array, K: int) -> Array:
 
 
 def mehler_sum(c: Array, rho: Array, start: int = 1) -> Array:
-    """sum_{k >= start} c_k^i c_k^j rho_ij^k: (N, N), from coefficients c (N, K + 1) and correlations rho.
+    """sum_{k >= start} c_k^i c_k^j rho_ij^k: (..., N, N), from coefficients c (..., N, K + 1) and correlations rho.
 
     For jointly Gaussian inputs with correlation rho this is the covariance of f_i and f_j (start = 1), up
     to a truncation error of at most |rho_ij|^{K+1} sqrt(T_i T_j), T_i = Var f_i - sum_{1 <= k <= K} (c_k^i)^2.
     """
-    K = c.shape[1] - 1
+    K = c.shape[-1] - 1
     total = np.zeros_like(rho)
     for k in range(K, start - 1, -1):
         total *= rho
-        total += np.outer(c[:, k], c[:, k])
+        total += c[..., :, None, k] * c[..., None, :, k]
     return total * rho**start
