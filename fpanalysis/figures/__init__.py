@@ -1,6 +1,7 @@
 """Pictures of results: each plot draws what a result holds, on the axes given or new ones, and computes nothing."""
 
 from fpanalysis.figures._axes import PANELS
+from fpanalysis.figures.attenuation import attenuation_figure, plot_attenuation, plot_transmission
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
@@ -11,10 +12,12 @@ __all__ = [
     "PANELS",
     "POINT_STYLES",
     "SPECIAL_POINTS",
+    "attenuation_figure",
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
     "loss_figure",
+    "plot_attenuation",
     "plot_bifurcations",
     "plot_density",
     "plot_density_2d",
@@ -22,5 +25,6 @@ __all__ = [
     "plot_loss_curve",
     "plot_outputs",
     "plot_shift",
+    "plot_transmission",
     "shift_figure",
 ]
