@@ -4,6 +4,7 @@ from fpanalysis.figures._axes import PANELS
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
+from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "plot_density_2d",
     "plot_fixed_points",
     "plot_outputs",
+    "plot_regulator",
     "plot_shift",
+    "regulator_figure",
     "shift_figure",
 ]
