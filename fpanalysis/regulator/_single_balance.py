@@ -24,6 +24,7 @@ TOLERANCE = 1e-13  #: relative change of v, and of a in units of 1 + |a|, at con
 ROUNDED = 1e-9  #: relative change of v that may be rounding, where it no longer falls
 STEPS = 200  #: of the iteration for v
 NEWTON = 60  #: steps for a
+HALVINGS = 12  #: of one such step
 GROWTH = 10.0  #: of v in one step, at most
 RUNAWAY = 1e4  #: s, in units of sigma + |b| + the length over which f changes, from which on there is no law
 STEEPEST = 1 - 1e-6  #: slope of v's iteration up to which the secant step is trusted
@@ -108,22 +109,25 @@ def _next(v: Array, change: Array, before: tuple[Array, Array] | None) -> Array:
 
 
 def operating_point(cases: Cases, a: Array, s: Array, dM: Array) -> tuple[Array, Moments]:
-    """a = w (M(a, s) + dM) + b by Newton's iteration from the guess `a`, halving steps that do not reduce the gap."""
+    """a = w (M(a, s) + dM) + b by Newton's iteration from the guess `a`, halving steps that do not reduce the gap; a
+    case whose gap cannot be reduced rests where it is, at rounding."""
     moments = cases.f.moments(a, s)
     gap = a - cases.w * (moments.M + dM) - cases.b
+    rests = np.zeros(a.shape, bool)
     for _ in range(NEWTON):
         step = -gap / (1 - cases.w * moments.G)
-        moving = np.abs(step) > TOLERANCE * (1e-3 * s + np.abs(a) + np.abs(cases.b))
+        moving = ~rests & (np.abs(step) > TOLERANCE * (1e-3 * s + np.abs(a) + np.abs(cases.b)))
         if not moving.any():
             break
         t = np.where(moving, 1.0, 0.0)
-        for _ in range(12):
-            trial = a + t * step
+        for _ in range(HALVINGS):
+            trial = np.where(moving, a + t * step, a)
             at_trial = cases.f.moments(trial, s)
             new = trial - cases.w * (at_trial.M + dM) - cases.b
-            worse = moving & ~(np.abs(new) <= np.abs(gap)) & np.isfinite(gap)
+            worse = moving & ~(np.abs(new) < np.abs(gap)) & np.isfinite(gap)
             if not worse.any():
                 break
             t = np.where(worse, t / 2, t)
+        rests |= worse
         a, moments, gap = trial, at_trial, new
     return a, moments

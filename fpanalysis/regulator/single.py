@@ -28,7 +28,7 @@ from fpanalysis.regulator._single_branch import Branch, branch
 from fpanalysis.regulator._single_escape import Escape, escape
 from fpanalysis.regulator._single_law import Formula, SlowLimit, formula, slow_limit
 from fpanalysis.results import InputError, Status
-from fpanalysis.stationary import Problem, Stationary, locate, stationary
+from fpanalysis.stationary import Problem, Stationary, locate, solve
 from fpanalysis.stationary._one_neuron import fixed_points as stable_and_unstable
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Regulator:
 
     def exact(self) -> Stationary:
         """The exact law of the chain (`fpanalysis.stationary`, method "chain")."""
-        return stationary(self.network(), method="chain")
+        return solve([self._problem], "chain")[0]
 
     def escape(self) -> Escape | None:
         """The quasi-stationary law and how fast noise ends it, on the quasi-stationary branch; else None."""
