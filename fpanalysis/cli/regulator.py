@@ -67,7 +67,10 @@ def command(
       One relu neuron, noise in: w = -1.5, b = 1, gamma = 0.1
       Without noise it rests at h0 = 0.4.
       Shift of the mean, E h - h0:
-      ...
+      noise  slow limit   formula  ± (95 %)  Fokker-Planck  exact chain  Monte Carlo   ± MC
+          0           0         0         0              0            0            0      0
+       0.25    0.002404  0.002693     4e-07       0.002653     0.002692     0.002692  1e-06
+        0.5     0.02778   0.02915     2e-06        0.02897      0.02915      0.02914  1e-05
       Standard deviation of h:
       ...
       At noise 0.25 to 0.5, above the kink: The operating point lies above the kink:
