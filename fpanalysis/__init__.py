@@ -52,7 +52,7 @@ _EXPORTS = {
     "LossCurve": "fpanalysis.moments",
     "loss_curve": "fpanalysis.moments",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 
