@@ -150,6 +150,19 @@ def test_the_closure_at_finite_gamma(relu_in, gamma, w):
         assert relu_in.function("closure_variance", "a w s gamma")(*values) == pytest.approx(v, rel=0.08)
 
 
+def test_the_noise_holds_off_the_flip(relu_in):
+    """The closure ends at w = 1 - 2/gamma far above the kink, and beyond it nearer to the kink, as the chain shows."""
+    gamma, w = 0.5, np.linspace(-12, 0, 1201)
+    sigma = relu_in.function("closure_sigma", "a w s gamma")
+    ends = [w[np.isnan(sigma(r, w, 1.0, gamma))].max() for r in (9.0, 1.0, 0.0)]
+    assert ends[0] == pytest.approx(1 - 2 / gamma, abs=0.02)
+    assert ends[2] < ends[1] < ends[0]
+    values = 0.0, 1.2 * (1 - 2 / gamma), 1.0, gamma
+    b = float(relu_in.function("closure_b", "a w s")(*values[:3]))
+    m, _ = chain(values[1], b, gamma, float(sigma(*values)))
+    assert relu_in.function("closure_shift", "a w s")(*values[:3]) == pytest.approx(m - b / (1 - values[1]), rel=0.3)
+
+
 def test_the_trained_weight_has_the_least_variance(relu_in):
     """Along the pairs (w, b) that hold the chain's own mean at the target, the variance is least at w_optimal."""
     r, gamma = 1.0, 0.2
@@ -357,6 +370,12 @@ def test_derivations_begin_with_the_model_and_end_in_numbers(relu_in, relu_out, 
             own = {f.func.__name__ for f in expression.atoms(sp.Function)}
             assert own <= {"erfc", "exp", "log", "tanh", "Max", "Abs", "Piecewise"}
             assert not expression.has(sp.Integral, sp.Derivative)
+        names = sorted(symbol.name for symbol in d.result.free_symbols)
+        values = [{"b": 0.1, "gamma": 0.2, "sigma": 0.5, "w": -0.7}.get(name, 0.3) for name in names]
+        compiled = sp.lambdify([d.symbols[name] for name in names], d.result)
+        exact = sp.N(d.result.subs({d.symbols[name]: value for name, value in zip(names, values, strict=True)}))
+        assert compiled(*values) == pytest.approx(float(exact), rel=1e-12)
+        assert d.function("shift", " ".join(names))(*values) == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_text_fits_a_terminal(relu_in, relu_out, smooth, named):
@@ -376,7 +395,7 @@ def test_latex_is_a_document(relu_in, relu_out, smooth, named):
             r"\w+",
             """
         documentclass usepackage allowdisplaybreaks setlength parindent begin end section subsection item texttt text
-        operatorname left right bigl bigr quad frac sqrt int limits infty to le leq ge geq max exp log tanh cosh
+        operatorname left right bigl bigr quad frac dfrac sqrt int limits infty to le leq ge geq max exp log tanh cosh
         Phi phi gamma sigma xi delta lambda beta mu nu pi wedge partial
     """,
         )

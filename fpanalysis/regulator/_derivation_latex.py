@@ -33,6 +33,13 @@ class _Printer(LatexPrinter):
     def _as_ordered_terms(self, expr: Any, order: Any = None) -> list[Any]:
         return ordered_terms(expr)
 
+    def _print_E(self, expr: Any, exp: str | None = None) -> str:
+        return rf"\operatorname{{E}}\left({self._print(expr.args[0])}\right)" + (f"^{{{exp}}}" if exp else "")
+
+    def _print_Piecewise(self, expr: Any) -> str:
+        cases = str(super()._print_Piecewise(expr))
+        return cases if "e^{" in cases else cases.replace(r"\frac", r"\dfrac").replace(r" \\", r" \\[1ex] ")
+
 
 def render(derivation: Derivation) -> str:
     """Title, steps with their formulas, and what the symbols and results are."""
@@ -52,10 +59,12 @@ def latex(expression: Any) -> str:
 
 
 def prose(text: str) -> str:
-    """Prose with what stands between backquotes as formulas, and Greek names as letters."""
+    """Prose with what stands between backquotes as formulas; Greek names and single letters, but "a", as symbols."""
     parts = text.split("`")
-    plain = [re.sub(rf"\b({GREEK})\b", r"$\\\1$", part).replace("%", r"\%") for part in parts[::2]]
-    return "".join(a + b for a, b in zip(plain, [*(f"${_formula(part)}$" for part in parts[1::2]), ""], strict=True))
+    symbol = rf"(?<![\w'])({GREEK}|[b-zB-Z])(?![\w'])"
+    plain = [re.sub(symbol, lambda found: f"${_formula(found[1]).strip()}$", part) for part in parts[::2]]
+    formulas = [f"${_formula(part)}$" for part in parts[1::2]]
+    return "".join(a + b for a, b in zip(plain, [*formulas, ""], strict=True)).replace("%", r"\%")
 
 
 def _formula(text: str) -> str:

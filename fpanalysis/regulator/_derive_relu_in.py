@@ -198,8 +198,9 @@ def _closure(f: Smoothing, variance: Any, results: dict[str, Any]) -> Step:
     return Step(
         "The closure, explicit",
         "The equations are coupled in `(m, v)` at given b and sigma, but explicit in a and the total noise s: choose "
-        "these, and b, sigma and the shift follow. Expanded in gamma, they agree with the first order found "
-        "above, so their error is of second order.",
+        "these, and b, sigma and the shift follow. Expanded in gamma, they agree with the first order found above, so "
+        "their error is of second order. Where `sigma^2` comes out negative no neuron has this a and s: far above the "
+        "kink from the flip on, `w < 1 - 2/gamma`; nearer to it the noise holds off the flip to stronger inhibition.",
         (
             sp.Eq(b, a - w * M(a, s)),
             sp.Eq(sigma**2, s**2 - w**2 * v),

@@ -48,8 +48,9 @@ NAMES = {
     "G": "mean slope of f, `dM/da`",
     "V": "variance of `f(a + s xi)`",
     "mean": "stationary mean; its relative error falls as `gamma^2`, `1 - 2/gamma < w < 1`",
-    "shift": "mean less noise-free fixed point, same domain (else nan); beyond 26 standard deviations from the kink, "
-    "where it is below 1e-300, it may evaluate to nan",
+    "shift": "mean less noise-free fixed point, same domain; nan for `w >= 1`, where there is no law, and beyond the "
+    "flip, where it is not this one. Beyond 26 standard deviations from the kink, where it is below 1e-300, it may "
+    "evaluate to nan",
     "shift_at_kink": "the shift at `b = 0`, its largest in b to leading order in gamma",
     "variance": "stationary variance, as the mean",
     "amplitude": "density above the kink over that below it, at the kink",
@@ -143,9 +144,9 @@ def _law(above: Any, results: dict[str, Any]) -> tuple[Step, ...]:
         ),
         Step(
             "The law",
-            "Approximation: each side keeps its own normal law, cut off at the kink, with an amplitude A above it (1 "
+            "Approximation: each side keeps its own normal law, cut off at the kink, with an amplitude `A` above it (1 "
             "below). Steps are small against the width of the law, so only the neighbourhood of the kink is wrong. "
-            "The masses on either side are A times the first Z, and the second:",
+            "The masses on either side are `A` times the first Z, and the second:",
             (
                 sp.Eq(
                     p(x),
@@ -161,7 +162,7 @@ def _law(above: Any, results: dict[str, Any]) -> tuple[Step, ...]:
         Step(
             "The definition of the mean joins the two",
             "The exact equation `E h = E f(x)` with `x = w h + b` says `E x = b + w E f(x)`. Both means are integrals "
-            "over the law, and the equation is linear in A: the density jumps at the kink.",
+            "over the law, and the equation is linear in `A`: the density jumps at the kink.",
             (
                 sp.Eq(E(f(x)), fired),
                 sp.Eq(E(x), total),
@@ -172,8 +173,10 @@ def _law(above: Any, results: dict[str, Any]) -> tuple[Step, ...]:
         Step(
             "Mean and shift",
             "The mean is `E f(x)`; the shift is that less the noise-free fixed point. Against the exact chain its "
-            "relative error falls as `gamma^2`. It vanishes like `exp(-x0^2 / 2S)` away from the kink, x0 being the "
-            "noise-free fixed point. At `b = 0`, to leading order in gamma:",
+            "relative error falls as `gamma^2`. It vanishes like `exp(-x0^2 / 2S)` away from the kink, `x0` being "
+            "the noise-free fixed point. For `w >= 1` the chain runs away once above the kink: no law is stationary. "
+            "For `w < 1 - 2/gamma` it flips across the kink: there is a law, but not this one. At `b = 0`, to leading "
+            "order in gamma:",
             (
                 sp.Eq(m, fired),
                 sp.Eq(m - h0, sp.Piecewise((shift, (b > 0) & (w < 1)), (fired, sp.Le(b, 0) & (w < 1)), (sp.nan, True))),
