@@ -1,56 +1,29 @@
-"""The symbolic derivation: every result against the exact chain, with the order of what it leaves out."""
+"""The symbolic derivation, ReLU: every result against the exact chain, with the order of what it leaves out."""
 
 import re
 
 import numpy as np
 import pytest
-import sympy as sp
-from chains import exact_law
+from derivations import chain, derived, falls
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 import fpanalysis as fpa
-from fpanalysis.activations import get_activation
+from fpanalysis.activations import Activation, get_activation
 from fpanalysis.regulator import derive
-from fpanalysis.regulator._derivation_latex import latex
 
 
 @pytest.fixture(scope="module")
 def relu_in():
-    return derive()
+    return derived()
 
 
 @pytest.fixture(scope="module")
 def relu_out():
-    return derive("relu", "out")
+    return derived("relu", "out")
 
 
-@pytest.fixture(scope="module")
-def smooth():
-    return {place: derive("smooth", place) for place in ("in", "out")}
-
-
-@pytest.fixture(scope="module")
-def named():
-    cases = (("softplus", "in"), ("softplus", "out"), ("tanh", "in"), ("tanh", "out"))
-    return {case: derive(*case) for case in cases}
-
-
-def chain(w, b, gamma, sigma, activation="relu", placement="in"):
-    """Mean and variance of the exact chain, known to better than 1e-9."""
-    net = fpa.Network(W=[[w]], b=[b], gamma=gamma, sigma=sigma, activation=activation, placement=placement)
-    mean, cov, uncertain, _ = exact_law(net)
-    assert uncertain < 1e-9
-    return mean[0], cov[0, 0]
-
-
-def falls(errors, order, tolerance=0.35):
-    """Errors at successively halved parameters fall as its power `order`."""
-    errors = np.abs(errors)
-    return np.all(np.abs(np.log2(errors[:-1] / errors[1:]) - order) < tolerance)
-
-
-# ReLU, noise in
+# noise in
 
 
 def test_moments_are_those_of_the_activation(relu_in):
@@ -221,7 +194,7 @@ def test_the_bias_of_the_optimum_is_minus_the_variance_gained(relu_in):
     assert falls(errors, 2)
 
 
-# ReLU, noise out
+# noise out
 
 
 @pytest.mark.parametrize(("w", "k"), [(-3.0, 0.0), (-1.5, 1.0), (-0.5, -1.0), (0.5, 1.0)])
@@ -287,148 +260,7 @@ def test_the_closure_with_noise_out(relu_out, w, r):
     assert two_sided == pytest.approx(m - max(b, 0) / (1 - w), rel=0.02)
 
 
-# smooth f
-
-
-@pytest.mark.parametrize(
-    ("name", "place", "w", "x", "gamma"),
-    [
-        ("softplus", "in", -1.5, 0.3, 0.3),
-        ("softplus", "out", 0.7, -0.5, 0.5),
-        ("tanh", "in", -0.8, 0.5, 0.5),
-        ("tanh", "out", -0.9, 0.6, 1.0),
-    ],
-)
-def test_smooth_activations_to_second_and_fourth_order(named, name, place, w, x, gamma):
-    """Relative errors of the shift and the variance fall as sigma^2 and sigma^4; gamma is not small."""
-    d = named[name, place]
-    b, h = float(d.function("b", "x w")(x, w)), float(d.function("fixed_point", "x")(x))
-    sigmas = np.array([0.2, 0.1, 0.05])
-    m, v = np.transpose([chain(w, b, gamma, sigma, name, place) for sigma in sigmas])
-    for result, exact in (("shift", m - h), ("variance", v)):
-        second, fourth = (d.function(r, "x w sigma gamma")(x, w, sigmas, gamma) for r in (f"{result}_second", result))
-        assert falls(second / exact - 1, 2), result
-        assert falls(fourth / exact - 1, 4, 0.6), result
-        assert abs(fourth[1] / exact[1] - 1) < 0.1 * abs(second[1] / exact[1] - 1)
-
-
-def test_a_general_f_is_the_named_one_with_its_derivatives(smooth, named):
-    x, w, sigma, gamma = 0.4, -0.7, 0.6, 0.3
-    t = sp.Symbol("t")
-    f = [float(sp.diff(sp.log(1 + sp.exp(t)), t, k).subs(t, x)) for k in range(1, 5)]
-    for place in ("in", "out"):
-        general = smooth[place].function("shift", "f_1 f_2 f_3 f_4 w sigma gamma")(*f, w, sigma, gamma)
-        assert general == pytest.approx(
-            named["softplus", place].function("shift", "x w sigma gamma")(x, w, sigma, gamma)
-        )
-
-
-def test_the_second_order_has_its_known_form(smooth):
-    for place, inside in (("in", 1), ("out", 0)):
-        d = smooth[place]
-        f1, f2, w, sigma, gamma = (d.symbols[name] for name in ("f_1", "f_2", "w", "sigma", "gamma"))
-        passed = f1**2 if inside else 1
-        v = gamma * passed * sigma**2 / ((1 - w * f1) * (2 - gamma * (1 - w * f1)))
-        assert sp.simplify(d.results["variance_second"] - v) == 0
-        assert sp.simplify(d.results["shift_second"] - f2 * (inside * sigma**2 + w**2 * v) / (2 * (1 - w * f1))) == 0
-
-
-def test_a_quadratic_f_at_one_step_has_its_exact_moments(smooth):
-    """w = 0, gamma = 1: h' = f(b + sigma xi), whose moments for a polynomial f are those of the normal law."""
-    d = smooth["in"]
-    at = {d.symbols["w"]: 0, d.symbols["gamma"]: 1}
-    f1, f2, f3, f4, sigma = (d.symbols[name] for name in ("f_1", "f_2", "f_3", "f_4", "sigma"))
-    shift = f2 * sigma**2 / 2 + f4 * sigma**4 / 8
-    variance = f1**2 * sigma**2 + (f2**2 / 2 + f1 * f3) * sigma**4
-    assert sp.expand(d.results["shift"].subs(at) - shift) == 0
-    assert sp.expand(d.results["variance"].subs(at) - variance) == 0
-    assert sp.expand(d.results["fourth"].subs(at) - 3 * f1**4 * sigma**4) == 0
-    assert sp.expand(d.results["third"].subs(at) - sp.Rational(9, 2) * f1**2 * f2 * sigma**4) == 0
-
-
-def test_a_linear_f_is_not_shifted():
-    assert derive("linear", "in").result == 0
-
-
-# what is shown
-
-
-def everything(relu_in, relu_out, smooth, named):
-    return [relu_in, relu_out, *smooth.values(), *named.values()]
-
-
-def test_derivations_begin_with_the_model_and_end_in_numbers(relu_in, relu_out, smooth, named):
-    for d in everything(relu_in, relu_out, smooth, named):
-        assert d.steps[0].title == "Model"
-        assert d.steps[0].equation.lhs == sp.Symbol("h'", real=True)
-        assert [step.title for step in d.steps[1:2]] == ["Stationary mean"]
-        assert all(isinstance(equation, sp.Eq) for step in d.steps for equation in step.equations)
-        assert d.result == d.results["shift"]
-        assert d.results.keys() == d.contents.keys()
-        assert d.symbols.keys() == d.meaning.keys()
-        for expression in d.results.values():
-            own = {f.func.__name__ for f in expression.atoms(sp.Function)}
-            assert own <= {"erfc", "exp", "log", "tanh", "Max", "Abs", "Piecewise"}
-            assert not expression.has(sp.Integral, sp.Derivative)
-        names = sorted(symbol.name for symbol in d.result.free_symbols)
-        values = [{"b": 0.1, "gamma": 0.2, "sigma": 0.5, "w": -0.7}.get(name, 0.3) for name in names]
-        compiled = sp.lambdify([d.symbols[name] for name in names], d.result)
-        exact = sp.N(d.result.subs({d.symbols[name]: value for name, value in zip(names, values, strict=True)}))
-        assert compiled(*values) == pytest.approx(float(exact), rel=1e-12)
-        assert d.function("shift", " ".join(names))(*values) == pytest.approx(float(exact), rel=1e-12)
-
-
-def test_text_fits_a_terminal(relu_in, relu_out, smooth, named):
-    for d in everything(relu_in, relu_out, smooth, named):
-        text = d.text()
-        assert max(map(len, text.splitlines())) <= 80
-        assert not re.search(r"\b(gamma|sigma|xi|delta)\b|`|h\*", text)
-        for number, step in enumerate(d.steps, start=1):
-            assert f"\n{number}. " in text
-            assert step.explanation
-
-
-def test_latex_is_a_document(relu_in, relu_out, smooth, named):
-    """Balanced braces and environments, commands that LaTeX with amsmath knows, mathematics only in formulas."""
-    known = set(
-        re.findall(
-            r"\w+",
-            """
-        documentclass usepackage allowdisplaybreaks setlength parindent begin end section subsection item texttt text
-        operatorname left right bigl bigr quad frac dfrac sqrt int limits infty to le leq ge geq max exp log tanh cosh
-        Phi phi gamma sigma xi delta lambda beta mu nu pi wedge partial
-    """,
-        )
-    )
-    for d in everything(relu_in, relu_out, smooth, named):
-        document = d.latex()
-        bare = document.replace(r"\{", "").replace(r"\}", "")
-        assert bare.count("{") == bare.count("}")
-        assert re.findall(r"\\begin\{(\w+\*?)\}", document)[0] == "document"
-        open_ones = []
-        for kind, name in re.findall(r"\\(begin|end)\{(\w+\*?)\}", document):
-            open_ones.append(name) if kind == "begin" else open_ones.remove(name)
-        assert open_ones == []
-        assert len(re.findall(r"\\left\W", document)) == len(re.findall(r"\\right\W", document))
-        assert set(re.findall(r"\\([a-zA-Z]+)", document.replace(r"\\", " "))) <= set(known)
-        assert document.isascii()
-        prose = re.sub(r"\$[^$]*\$|\\begin\{(equation|align)\*\}.*?\\end\{\1\*\}", "", document, flags=re.DOTALL)
-        assert not re.search(r"[<>^|*=]", prose.split(r"\begin{document}")[1].replace("section*", ""))
-        assert not re.search(r"(?<!\\)_", prose)
-
-
-def test_matplotlib_reads_the_formulas(relu_in, smooth):
-    from matplotlib.mathtext import MathTextParser
-
-    parser, read = MathTextParser("path"), 0
-    for d in (relu_in, smooth["out"]):
-        for step in d.steps:
-            for equation in step.equations:
-                formula = latex(equation)
-                if r"\begin" not in formula:  # cases
-                    parser.parse(f"${formula}$".replace(r"\limits", ""))
-                    read += 1
-    assert read > 50
+# bad input
 
 
 @pytest.mark.parametrize(
@@ -451,3 +283,12 @@ def test_bad_function(relu_in):
         fpa.InputError, match=re.escape("arguments must be symbols of this derivation, and a, sigma, w")
     ):
         relu_in.function("shift", "a w")
+
+
+def test_an_activation_without_a_formula():
+    class Nameless(Activation):
+        def f(self, x):
+            return x
+
+    with pytest.raises(fpa.InputError, match=r"has no sympy expression: give its class a method `sympy\(x\)`"):
+        derive(Nameless(), "in")

@@ -60,7 +60,7 @@ def derive_relu_in() -> tuple[tuple[Step, ...], dict[str, Any], dict[str, str]]:
     closure_step, variance = gaussian_variance(balance, "w h + b + sigma xi", sigma**2 + w**2 * v)
     parameter_step = _closure(f, variance, results)
     shift_step = _shift(f, above, results)
-    training_steps, training, names = training_in(f, results["variance"])
+    training_steps, training, names = training_in(f, results["variance"], variance)
     steps = (
         *opening("in"),
         *f.steps,

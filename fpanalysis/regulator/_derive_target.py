@@ -35,9 +35,13 @@ def _by_r(expression: Any) -> Any:
     return sum(sp.diff(expression, of) * by for of, by in ((P, p), (g, P), (nu, 2 * g * (1 - P))))
 
 
-def training_in(f: Smoothing, variance: Any) -> tuple[tuple[Step, ...], dict[str, Any], dict[str, str]]:
+def training_in(f: Smoothing, variance: Any, closure: Any) -> tuple[tuple[Step, ...], dict[str, Any], dict[str, str]]:
+    """Steps, results and their names, from the variance to first order in gamma and that of the closure."""
     M0, G0 = (f.at(e, a, sigma) for e in (f.M, f.G))
-    trade = -sp.diff(variance, a) / (2 * G0)
+    spread = sp.Function("v")(a)
+    (on_target,) = sp.solve(sp.diff((M(a, sigma) - z) ** 2 + spread, a), z)
+    bias = sp.cancel(M(a, sigma) - on_target).subs(sp.Derivative(M(a, sigma), a), G(a, sigma))
+    trade = bias.subs(spread, variance).subs(G(a, sigma), G0).doit()
     named = gamma * V(a, sigma) / (2 * (1 - w * G(a, sigma)))
     fall = facing(sp.factor(sp.diff(named, w)))
     shift2 = sp.Piecewise((f.at(f.M, -a, sigma) ** 2 / (1 - w) ** 2, (a - w * M0 > 0) & (w < 1)), (M0**2, True))
@@ -53,7 +57,7 @@ def training_in(f: Smoothing, variance: Any) -> tuple[tuple[Step, ...], dict[str
             "the smaller the target against the noise, the closer to the kink, or under it.",
             (
                 sp.Eq(L, (m - z) ** 2 + v),
-                sp.Eq(m - z, -sp.Derivative(v, a) / (2 * G(a, sigma))),
+                sp.Eq(m - z, bias),
                 sp.Eq(z, M(a, sigma)),
                 sp.Eq(z / sigma, sp.expand(f.M.subs(unit)).subs(r, a / sigma)),
             ),
@@ -67,7 +71,7 @@ def training_in(f: Smoothing, variance: Any) -> tuple[tuple[Step, ...], dict[str
             (sp.Eq(b, a - w * z), sp.Eq(v, named), sp.Eq(sp.Derivative(v, w), fall)),
         ),
     )
-    optimum, values = _optimum(f)
+    optimum, values = _optimum(f, closure)
     last = Step(
         "Noise removed after training",
         "The loss is then the squared shift. Its ratio R to the loss with noise grows as `1/gamma` at given w; where "
@@ -81,19 +85,19 @@ def training_in(f: Smoothing, variance: Any) -> tuple[tuple[Step, ...], dict[str
     return (*steps, optimum, last), results, IN
 
 
-def _optimum(f: Smoothing) -> tuple[Step, dict[str, Any]]:
+def _optimum(f: Smoothing, closure: Any) -> tuple[Step, dict[str, Any]]:
     """The least variance at fixed target and sigma in the closure: a quadratic equation for w."""
-    D = 2 - gamma - 2 * (1 - gamma) * w * P
-    variance = gamma * nu / (g**2 * D)
-    noise = (1 - w**2 * gamma * nu / D) / g**2
+    own = {P: Phi(r), p: phi(r), g: f.M.subs({s: 1, a: r}), nu: f.V.subs({s: 1, a: r})}
+    if any(sp.expand(sp.diff(own[e], r) - _by_r(e).subs(own)) != 0 for e in (P, g, nu)):
+        raise ArithmeticError("the derivatives of Phi, g and nu by r are not as assumed")
+    value = closure.subs({V(a, s): nu * s**2, G(a, s): P})
+    variance, noise = value / (s * g) ** 2, sp.expand((s**2 - w**2 * value) / s**2) / g**2
     stationary = sp.diff(variance, w) * _by_r(noise) - _by_r(variance) * sp.diff(noise, w)
     factors = [factor for factor, _ in sp.factor_list(sp.numer(sp.together(stationary)))[1]]
     (quadratic,) = (factor for factor in factors if sp.degree(factor, w) == 2)
     c0, c1, c2 = (sp.factor(sp.Poly(quadratic, w).coeff_monomial(w**k)) for k in range(3))
-    # c2 < 0 < c0: this root is the negative one, and c1 < 0 does not cancel in it
-    root = (-c1 + sp.sqrt(c1**2 - 4 * c0 * c2)) / (2 * c2)
-    own = {P: Phi(r), p: phi(r), g: r * Phi(r) + phi(r)}
-    own[nu] = f.V.subs({s: 1, a: r})
+    # c2 < 0 < c0, since Phi E f^2 >= (E f)^2: this root is the negative one, and 0 at gamma = 1
+    root = -2 * c0 / (c1 + sp.sqrt(c1**2 - 4 * c0 * c2))
     weight = root.subs(own)
     spread = sp.sqrt((noise * g**2).subs(own).subs(w, weight))
     step = Step(
@@ -102,7 +106,8 @@ def _optimum(f: Smoothing) -> tuple[Step, dict[str, Any]]:
         "With `r = a/s`, `g = M/s`, `nu = V/s^2` (functions of r; so are Phi and phi) the closure reads "
         "as below. Setting the derivative of v at fixed z and sigma to zero leaves a quadratic equation in w: its "
         "negative solution is where training ends if it runs to the end, and b follows. It is of order `1/gamma`, near "
-        "`w = 1 - 1/gamma` (one-step correction, exactly that for a linear neuron) and towards the flip as r falls.",
+        "`w = 1 - 1/gamma` (one-step correction, exact for a linear neuron), and moves towards the flip and past it "
+        "as r falls; there v hardly depends on w any more, and the closure is rough.",
         (
             sp.Eq(v / z**2, variance),
             sp.Eq(sigma**2 / z**2, noise),
@@ -110,7 +115,7 @@ def _optimum(f: Smoothing) -> tuple[Step, dict[str, Any]]:
             sp.Eq(k0, facing(c0)),
             sp.Eq(k1, sp.collect(sp.expand(c1), gamma, sp.factor)),
             sp.Eq(k2, facing(c2)),
-            sp.Eq(w, (-k1 + sp.sqrt(k1**2 - 4 * k0 * k2)) / (2 * k2)),
+            sp.Eq(w, -2 * k0 / (k1 + sp.sqrt(k1**2 - 4 * k0 * k2))),
             sp.Eq(b, a - w * z),
         ),
     )

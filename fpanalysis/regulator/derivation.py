@@ -81,4 +81,7 @@ def _solve(activation: str | dict[str, Any] | Activation, placement: str) -> tup
         )
     from fpanalysis.regulator._derive_smooth import derive_smooth
 
-    return f.name, derive_smooth(placement, f)
+    try:
+        return f.name, derive_smooth(placement, f)
+    except NotImplementedError as error:
+        raise InputError(f"{error}: give its class a method `sympy(x)`, or derive for 'smooth'") from None
