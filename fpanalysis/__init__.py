@@ -43,7 +43,7 @@ _EXPORTS = {
     "attenuation_bias": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "regulator", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

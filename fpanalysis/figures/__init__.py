@@ -3,6 +3,13 @@
 from fpanalysis.figures._axes import PANELS
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
+from fpanalysis.figures.incentive import (
+    incentive_figure,
+    phase_figure,
+    plot_incentive,
+    plot_phase_diagram,
+    plot_valley,
+)
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 
@@ -13,11 +20,16 @@ __all__ = [
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
+    "incentive_figure",
+    "phase_figure",
     "plot_bifurcations",
     "plot_density",
     "plot_density_2d",
     "plot_fixed_points",
+    "plot_incentive",
     "plot_outputs",
+    "plot_phase_diagram",
     "plot_shift",
+    "plot_valley",
     "shift_figure",
 ]
