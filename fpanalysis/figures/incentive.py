@@ -65,9 +65,9 @@ def _mark_training(landscape: Landscape, ax: Axes) -> None:
         arrow = {"arrowstyle": "->", "lw": 1.3, "shrinkA": 5, "shrinkB": 5}
         ax.annotate("", (end, low), (start, before), arrowprops=arrow)
         ax.annotate("", (end, off), (end, low), arrowprops={**arrow, "color": SILENT})
-    text = f"R = {off / low:.2g}" if off > 1e-4 * low else "R = 0"
-    ax.annotate(text, (end, np.sqrt(low * max(off, floor))), xytext=(-7, 0), textcoords="offset points", color=SILENT,
-                ha="right", va="center", weight="bold")  # fmt: skip
+    text = f"R = {landscape.ratio:.2g}" if landscape.ratio > 1e-6 else "R = 0"
+    ax.annotate(text, (end, np.sqrt(low * max(off, floor))), xytext=(-9, 0), textcoords="offset points", color=SILENT,
+                ha="right", va="center", weight="bold", bbox={"fc": "white", "ec": "none", "pad": 1.0})  # fmt: skip
 
 
 def incentive_figure(inside: Landscape, outside: Landscape) -> Figure:

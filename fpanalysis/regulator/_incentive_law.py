@@ -21,7 +21,7 @@ from fpanalysis.activations import Activation
 
 Array = NDArray[np.float64]
 
-CYCLES = 40  #: of Steffensen's iteration, at most
+CYCLES = 25  #: of Steffensen's iteration, at most
 TOLERANCE = 1e-11  #: of the iterations, relative to s^2, or to |a| + s
 HALVINGS = 90
 FLIP_STEPS = 2000  #: of a noise-free trajectory where the fixed point does not attract
@@ -93,10 +93,9 @@ class Neuron:
         trajectory from the target reaches if the step flips (|1 - gamma + gamma w f'| > 1)."""
         values = np.broadcast_arrays(*(np.asarray(x, float) for x in (w, b, gamma, target)))
         h = self.rest(*values[:2])
-        loss: Array = (h - values[3]) ** 2
+        loss = np.array((h - values[3]) ** 2)
         flips = np.abs(1 - values[2] + values[2] * values[0] * self.f.df(values[0] * h + values[1])) > 1
         if flips.any():
-            loss = loss.copy()
             loss[flips] = self._loss_on_cycle(*(x[flips] for x in values))
         return loss
 

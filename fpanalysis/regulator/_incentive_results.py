@@ -23,6 +23,7 @@ class Landscape:
     loss_removed : (h* - target)^2 of the same neurons once the noise is removed.
     best : the operating point of least loss.
     held : the one at which the noise-free neuron holds the target, f(a) = target: where training starts.
+    ratio : R = loss_removed / loss at `best`.
     """
 
     target: float
@@ -39,6 +40,7 @@ class Landscape:
     loss_removed: Array
     best: float
     held: float
+    ratio: float
     status: Status
 
 

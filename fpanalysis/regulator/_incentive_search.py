@@ -31,9 +31,9 @@ def expected_loss(law: Law, target: Array) -> Array:
 
 
 def minimise(loss: Callable[[Array], Array], grid: Array, steps: int) -> Array:
-    """The x of least loss(x) on grid (n, ...), refined by golden sections between its neighbours."""
-    values = np.stack([loss(x) for x in grid])
-    best = np.nanargmin(values, axis=0)
+    """The x of least loss(x) on grid (n, ...), refined by golden sections between its neighbours; `loss` is elementwise
+    and takes the whole grid."""
+    best = np.argmin(loss(grid), axis=0)
     pick = [np.take_along_axis(grid, np.clip(best + k, 0, len(grid) - 1)[None], 0)[0] for k in (-1, 1)]
     low, high = pick
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
@@ -67,7 +67,7 @@ def best_point(neuron: Neuron, w: Array, target: Array, sigma: Array, gamma: Arr
     a = held_point(neuron, target)
     s = neuron.at(a, w, sigma, gamma).s
     s = np.where(np.isfinite(s), s, sigma) + (0 if neuron.inside else np.sqrt(gamma) * sigma)
-    x = np.linspace(-DEPTH, HEIGHT, SCAN).reshape(-1, *([1] * a.ndim))
+    x = np.linspace(-DEPTH, HEIGHT, SCAN).reshape(-1, *([1] * s.ndim))
     return minimise(lambda a: expected_loss(neuron.at(a, w, sigma, gamma), target), a + s * x, 24)
 
 
@@ -84,8 +84,9 @@ def best_weight(neuron: Neuron, target: Array, sigma: Array, gamma: Array) -> tu
         return expected_loss(neuron.at(a, weight(x), sigma, gamma), target)
 
     grid = np.broadcast_to(np.linspace(0, 1, WEIGHTS).reshape(-1, *([1] * gamma.ndim)), (WEIGHTS, *gamma.shape))
-    x = minimise(loss, grid, 14)
-    return weight(x), x > 0.998
+    x = minimise(loss, grid, 20)
+    at_bound = x > 0.998
+    return weight(np.where(at_bound, 1.0, x)), at_bound
 
 
 def train(
@@ -97,23 +98,25 @@ def train(
     a = neuron.of(x[0], x[1], sigma, gamma).a
     first, second = np.zeros(x.shape), np.zeros(x.shape)
     for k in range(steps):
-        a, gradient = _gradient(neuron, a, x, target, sigma, gamma)
-        gradient *= np.minimum(1, CLIP / np.hypot(*gradient))
+        gradient, b, b_a, b_w = _gradient(neuron, a, x[0], target, sigma, gamma)
+        gradient *= CLIP / np.maximum(CLIP, np.hypot(*gradient))
         first = BETA1 * first + (1 - BETA1) * gradient
         second = BETA2 * second + (1 - BETA2) * gradient**2
         rate = lr * (1 + np.cos(np.pi * k / steps)) / 2
         size = np.sqrt(second / (1 - BETA2 ** (k + 1))) + EPSILON
-        x = x - rate * first / (1 - BETA1 ** (k + 1)) / size
+        step = -rate * first / (1 - BETA1 ** (k + 1)) / size
+        x = x + step
+        a = a + (x[1] - b - b_w * step[0]) / b_a
     return x[0], neuron.of(x[0], x[1], sigma, gamma, a).a
 
 
-def _gradient(neuron: Neuron, a: Array, x: Array, target: Array, sigma: Array, gamma: Array) -> tuple[Array, Array]:
-    """The operating point at (w, b) = x from one nearby, and dL/dw, dL/db there, from differences in (a, w)."""
-    w, b = x
-    a = neuron.of(w, b, sigma, gamma, a).a
+def _gradient(
+    neuron: Neuron, a: Array, w: Array, target: Array, sigma: Array, gamma: Array
+) -> tuple[Array, Array, Array, Array]:
+    """(dL/dw, dL/db), and b with its slopes along a and w, at the operating point a, from differences in (a, w)."""
     da, dw = DIFFERENCE * sigma, DIFFERENCE * (1 + np.abs(w))
-    sides = neuron.at(np.stack([a + da, a - da, a, a]), np.stack([w, w, w + dw, w - dw]), sigma[None], gamma[None])
-    L = (sides.m - target) ** 2 + sides.v
+    sides = neuron.at(np.stack([a + da, a - da, a, a]), np.stack([w, w, w + dw, w - dw]), sigma, gamma)
+    L, b = (sides.m - target) ** 2 + sides.v, sides.b
     L_a, L_w = (L[0] - L[1]) / (2 * da), (L[2] - L[3]) / (2 * dw)
-    b_a, b_w = (sides.b[0] - sides.b[1]) / (2 * da), (sides.b[2] - sides.b[3]) / (2 * dw)
-    return a, np.stack([L_w - L_a * b_w / b_a, L_a / b_a])
+    b_a, b_w = (b[0] - b[1]) / (2 * da), (b[2] - b[3]) / (2 * dw)
+    return np.stack([L_w - L_a * b_w / b_a, L_a / b_a]), (b[0] + b[1]) / 2, b_a, b_w

@@ -10,10 +10,11 @@ must hold h at a target. Its expected loss is
 For ReLU everything depends on target / sigma, gamma and w alone. In the slow limit, with r = a / s,
 g(r) = r Phi(r) + phi(r) and V1(r) the variance of max(r + xi, 0), a neuron with noise in that is on target has
 
-    at a given w:    target = sigma g(r),          R = 2 (1 - w Phi(r)) g(-r)^2 / [gamma (1 - w)^2 V1(r)]    (b > 0)
-    at the best w:   target = sqrt(2) sigma g(r),  R = 2 g(-r)^2,  w = -Phi(r) / (gamma V1(r)),  s^2 = 2 sigma^2
+    at a given w:    target = sigma g(r),    R = 2 (1 - w Phi(r)) g(-r)^2 / [gamma (1 - w)^2 V1(r)]           (b > 0)
+    at the best w:   target = s g(r),        R = (1 + 1 / rho) g(-r)^2,    w = -2 rho Phi(r) / [gamma (1 + rho) V1(r)]
+                     s^2 = (1 + rho) sigma^2,    1 / rho = 1 - g (log V1 / Phi)' / Phi,    rho = 1.4 about
 
-The best w lies at the end of a flat valley of length 1 / gamma; there noise is preferred below target = 0.274 sigma,
+The best w lies at the end of a flat valley of length 1 / gamma; there noise is preferred below target = 0.27 sigma,
 whatever gamma is. A training of some hundred steps stops at a weight of order one, where R grows as 1 / gamma. With
 noise out, L(0) is due only to the noise that comes back through w.
 """
@@ -51,7 +52,7 @@ def loss_landscape(
     w: float = 0.0,
 ) -> Landscape:
     """Expected loss against the operating point, at a fixed target and weight; `a` (n,) by default a range that shows
-    the minimum and the kink.
+    the kink, and holds the points `best` and `held`.
 
     Raises
     ------
@@ -65,15 +66,16 @@ def loss_landscape(
     best = float(search.best_point(neuron, weight, c, sd, g))
     if a is None:
         ends = min(0.0, held, best) - 1.5 * float(sd), max(0.0, held, best) + 1.5 * float(sd)
-        a = np.linspace(*ends, 301)
+        a = np.union1d(np.linspace(*ends, 301), [held, best])
     points = np.atleast_1d(real_array("a", a))
-    law = neuron.at(points, weight, sd, g)
-    removed = neuron.loss_at_rest(weight, law.b, g, c)
+    law = neuron.at(np.append(points, best), weight, sd, g)
+    removed = neuron.loss_at_rest(weight, np.nan_to_num(law.b), g, c)
     bias2 = (law.m - c) ** 2
+    loss = bias2 + law.v
     return Landscape(
         target=float(c), sigma=float(sd), gamma=float(g), w=float(weight), activation=neuron.f, placement=placement,
-        a=points, b=law.b, bias2=bias2, variance=law.v, loss=bias2 + law.v, loss_removed=removed, best=best, held=held,
-        status=_status(law.v),
+        a=points, b=law.b[:-1], bias2=bias2[:-1], variance=law.v[:-1], loss=loss[:-1], loss_removed=removed[:-1],
+        best=best, held=held, ratio=float(removed[-1] / loss[-1]), status=_status(law.v),
     )  # fmt: skip
 
 
