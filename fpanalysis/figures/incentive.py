@@ -66,8 +66,9 @@ def _mark_training(landscape: Landscape, ax: Axes) -> None:
         ax.annotate("", (end, low), (start, before), arrowprops=arrow)
         ax.annotate("", (end, off), (end, low), arrowprops={**arrow, "color": SILENT})
     text = f"R = {landscape.ratio:.2g}" if landscape.ratio > 1e-6 else "R = 0"
-    ax.annotate(text, (end, np.sqrt(low * max(off, floor))), xytext=(-9, 0), textcoords="offset points", color=SILENT,
-                ha="right", va="center", weight="bold", bbox={"fc": "white", "ec": "none", "pad": 1.0})  # fmt: skip
+    at = (end, low**0.3 * max(off, floor) ** 0.7)
+    ax.annotate(text, at, xytext=(-9, 0), textcoords="offset points", color=SILENT, ha="right", va="center",
+                weight="bold", bbox={"fc": "white", "ec": "none", "pad": 1.0})  # fmt: skip
 
 
 def incentive_figure(inside: Landscape, outside: Landscape) -> Figure:
@@ -135,18 +136,25 @@ def _draw_phases(diagram: PhaseDiagram, ax: Axes, points: ArrayLike | None) -> Q
         ax.contour(diagram.ratios, diagram.gammas, R, [0.0], colors="black", linewidths=2.5)
         _name_sides(diagram, R, ax)
     if points is not None:
-        x, y, measured = np.asarray(points, float).T
-        ax.scatter(
-            x, y, c=np.log10(measured), s=70, edgecolors="black", linewidths=1.3, zorder=5, clip_on=False, **look
-        )
-        for place in zip(x, y, measured, strict=True):
-            ax.annotate(f"{place[2]:.2g}", place[:2], xytext=(0, 7), textcoords="offset points", ha="center",
-                        fontsize="x-small")  # fmt: skip
+        _draw_points(np.asarray(points, float), ax, look)
     ax.set(xscale="log", yscale="log", xlabel="target / σ", ylabel="γ = dt / τ")
     _plain_ticks(ax.xaxis, ax.yaxis)
     kind = diagram.neurons.kind
     ax.set_title(f"{ENDS[kind]}, noise {diagram.neurons.placement}", fontsize="medium")
     return mesh
+
+
+def _draw_points(points: np.ndarray, ax: Axes, look: dict[str, Any]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    x, y, measured = points.T
+    ax.scatter(x, y, c=np.log10(measured), s=70, edgecolors="black", linewidths=1.3, zorder=5, clip_on=False,
+               label="trained neurons, measured R", **look)  # fmt: skip
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for place, R in zip(points[:, :2], measured, strict=True):
+        ax.annotate(f"{R:.2g}", place, xytext=(0, 7), textcoords="offset points", ha="center", fontsize="x-small",
+                    path_effects=halo, zorder=6)  # fmt: skip
+    ax.legend(loc="upper right", fontsize="x-small", framealpha=0.85, edgecolor="none")
 
 
 def _name_sides(diagram: PhaseDiagram, R: np.ndarray, ax: Axes) -> None:
