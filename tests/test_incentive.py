@@ -256,6 +256,8 @@ def test_bad_input():
         regulator.optimum(0.2, 0.5, activation={"name": "leaky_relu", "slope": -0.5})
     with pytest.raises(fpa.InputError, match="after"):
         regulator.phase_diagram(after="lunch")
+    with pytest.raises(fpa.InputError, match="ratios must be > 0"):
+        regulator.phase_diagram([0.0, 0.5])
     with pytest.raises(fpa.InputError, match="steps"):
         regulator.trained(0.2, 0.5, steps=0)
     with pytest.raises(fpa.InputError, match="one number each"):
