@@ -4,6 +4,13 @@ from fpanalysis.figures._axes import PANELS
 from fpanalysis.figures.attenuation import attenuation_figure, plot_attenuation, plot_transmission
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
+from fpanalysis.figures.incentive import (
+    incentive_figure,
+    phase_figure,
+    plot_incentive,
+    plot_phase_diagram,
+    plot_valley,
+)
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
@@ -17,17 +24,22 @@ __all__ = [
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
+    "incentive_figure",
     "loss_figure",
+    "phase_figure",
     "plot_attenuation",
     "plot_bifurcations",
     "plot_density",
     "plot_density_2d",
     "plot_fixed_points",
+    "plot_incentive",
     "plot_loss_curve",
     "plot_outputs",
+    "plot_phase_diagram",
     "plot_regulator",
     "plot_shift",
     "plot_transmission",
+    "plot_valley",
     "regulator_figure",
     "shift_figure",
 ]
