@@ -1,4 +1,4 @@
-"""The single-neuron regulator, one noisy neuron that must hold its state: derived, by formula, by exact chain, trained."""
+"""The single-neuron regulator, one noisy neuron that must hold its state: derived, by formula, exactly, trained."""
 
 from fpanalysis.regulator._incentive_results import Landscape, Optimum, PhaseDiagram
 from fpanalysis.regulator._single_branch import Branch
