@@ -23,7 +23,7 @@ NEAR = 2.5  #: where the tail integrals change from forward to backward recurren
 MOST = 1 << 15  #: nodes on either side: enough up to s = 900 strip; beyond, digits are lost (G first)
 
 
-def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0) -> tuple[Array, Array]:
+def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0, digits: float = DIGITS) -> tuple[Array, Array]:
     """Nodes xi (symmetric, 0 in the middle) and weights w with sum_k w_k g(xi_k) = E g(xi).
 
     Parameters
@@ -31,11 +31,13 @@ def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0) -> tupl
     s_max : largest standard deviation that the rule serves.
     strip : distance of the nearest singularity of f from the real axis.
     reach : how far the bulk of the integrand may lie from xi = 0 (tilted by exponential tails).
+    digits : errors are held below exp(-digits).
     """
-    y = min(strip / max(s_max, 1e-300), sqrt(2 * DIGITS))
-    step = min(0.5, 2 * pi * y / (DIGITS + y * y / 2))
-    K = min(int(np.ceil((TAIL + reach) / step)), MOST)
-    step = max(step, (TAIL + reach) / K)
+    y = min(strip / max(s_max, 1e-300), sqrt(2 * digits))
+    end = TAIL * sqrt(digits / DIGITS) + reach
+    step = min(0.5 * sqrt(DIGITS / digits), 2 * pi * y / (digits + y * y / 2))
+    K = min(int(np.ceil(end / step)), MOST)
+    step = max(step, end / K)
     xi = step * np.arange(-K, K + 1, dtype=np.float64)
     w: Array = step * np.exp(-(xi**2) / 2) / sqrt(2 * pi)
     return xi, w
