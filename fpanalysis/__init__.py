@@ -42,8 +42,10 @@ _EXPORTS = {
     "shift": "fpanalysis.shift",
     "attenuation_bias": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
+    "LossCurve": "fpanalysis.moments",
+    "loss_curve": "fpanalysis.moments",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

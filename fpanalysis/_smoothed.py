@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis._activation import Activation, Moments, get_activation
+from fpanalysis._activation import Activation, Expansion, Moments, get_activation
 from fpanalysis.checks import real_array
 from fpanalysis.results import InputError
 
@@ -175,6 +175,10 @@ class Smoothed(Activation):
         r = np.hypot(self.s, t)
         scale = np.divide(t, r, out=np.zeros_like(r), where=r > 0)
         return self.base.hermite(a, r, K) * scale[..., None] ** np.arange(K + 1)
+
+    def _expansion(self, a: Array, t: Array, K: int) -> Expansion:
+        moments = self.moments(a, t)
+        return Expansion(self._hermite(a, t, K), moments.G, moments.V)
 
 
 def _deviation(s: ArrayLike) -> Array:

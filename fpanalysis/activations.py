@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis._activation import REGISTRY, Activation, Moments, Ranges, get_activation
+from fpanalysis._activation import REGISTRY, Activation, Expansion, Moments, Ranges, get_activation
 from fpanalysis._smoothed import Smoothed
 from fpanalysis.results import InputError
 
@@ -44,12 +44,6 @@ class Linear(Activation):
 
     def d2f(self, x: ArrayLike) -> Array:
         return np.zeros(np.shape(x))
-
-    def smoothed_sympy(self, x: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
-        return x
-
-    def smoothed_torch(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
-        return x
 
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         return x
@@ -121,6 +115,9 @@ class ReLU(Activation):
 
     def _hermite(self, a: Array, s: Array, K: int) -> Array:
         """c_0 = M, c_1 = s Phi(r), c_k = s phi(r) (-1)^k He_{k-2}(r) / sqrt(k!)."""
+        return self._expansion(a, s, K).c
+
+    def _expansion(self, a: Array, s: Array, K: int) -> Expansion:
         r = np.clip(a / np.where(s == 0, 1.0, s), -38.0, 38.0)
         moments = self.moments(a, s)
         c = np.zeros((*a.shape, K + 1))
@@ -131,7 +128,7 @@ class ReLU(Activation):
         basis = gaussian.hermite_basis(r, max(K - 2, 0))
         for k in range(2, K + 1):
             c[..., k] = s * phi * (-1) ** k * basis[k - 2] / sqrt(k * (k - 1))
-        return c
+        return Expansion(c, moments.G, moments.V)
 
 
 class LeakyReLU(ReLU):
@@ -185,6 +182,10 @@ class LeakyReLU(ReLU):
 
     def _hermite(self, a: Array, s: Array, K: int) -> Array:
         return self.slope * Linear().hermite(a, s, K) + (1 - self.slope) * ReLU().hermite(a, s, K)
+
+    def _expansion(self, a: Array, s: Array, K: int) -> Expansion:
+        moments = self.moments(a, s)
+        return Expansion(self._hermite(a, s, K), moments.G, moments.V)
 
 
 class Softplus(Activation):

@@ -31,11 +31,11 @@ def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0, digits:
     s_max : largest standard deviation that the rule serves.
     strip : distance of the nearest singularity of f from the real axis.
     reach : how far the bulk of the integrand may lie from xi = 0 (tilted by exponential tails).
-    digits : errors are held below exp(-digits).
+    digits : the error wanted, exp(-digits).
     """
     y = min(strip / max(s_max, 1e-300), sqrt(2 * digits))
-    end = TAIL * sqrt(digits / DIGITS) + reach
-    step = min(0.5 * sqrt(DIGITS / digits), 2 * pi * y / (digits + y * y / 2))
+    step = min(0.5, 2 * pi * y / (digits + y * y / 2))
+    end = min(TAIL, sqrt(2 * digits + 9)) + reach
     K = min(int(np.ceil(end / step)), MOST)
     step = max(step, end / K)
     xi = step * np.arange(-K, K + 1, dtype=np.float64)
@@ -92,14 +92,14 @@ def hermite_basis(xi: Array, K: int) -> Array:
 
 
 def mehler_sum(c: Array, rho: Array, start: int = 1) -> Array:
-    """sum_{k >= start} c_k^i c_k^j rho_ij^k: (N, N), from coefficients c (N, K + 1) and correlations rho.
+    """sum_{k >= start} c_k^i c_k^j rho_ij^k: (..., N, N), from coefficients c (..., N, K + 1) and correlations rho.
 
     For jointly Gaussian inputs with correlation rho this is the covariance of f_i and f_j (start = 1), up
     to a truncation error of at most |rho_ij|^{K+1} sqrt(T_i T_j), T_i = Var f_i - sum_{1 <= k <= K} (c_k^i)^2.
     """
-    K = c.shape[1] - 1
+    K = c.shape[-1] - 1
     total = np.zeros_like(rho)
     for k in range(K, start - 1, -1):
         total *= rho
-        total += np.outer(c[:, k], c[:, k])
+        total += c[..., :, None, k] * c[..., None, :, k]
     return total * rho**start

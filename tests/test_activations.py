@@ -553,3 +553,14 @@ def test_registry_keeps_names_apart():
         assert REGISTRY["defined-twice"] is second
     finally:
         REGISTRY.pop("defined-twice", None)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "softplus", "tanh", "sigmoid", "erf", "linear"])
+def test_expansion_is_moments_and_coefficients_in_one_pass(name):
+    f = get_activation(name)
+    a, s = np.meshgrid(np.linspace(-6, 6, 25), [0.0, 1e-7, 1e-3, 0.3, 1.0, 4.0], indexing="ij")
+    found, moments = f.expansion(a, s, 8), f.moments(a, s)
+    size = 5e-8 * (1 + s)
+    assert (np.abs(found.c - f.hermite(a, s, 8)) <= size[..., None]).all()
+    assert (np.abs(found.G - moments.G) <= 1e-7).all()
+    assert (np.abs(found.V - moments.V) <= size * s + 1e-15).all()

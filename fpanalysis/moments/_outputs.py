@@ -1,0 +1,135 @@
+"""Mean and variance of the output at several noise levels, what the loss makes of them, and between the levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.network import Network
+
+Array = NDArray[np.float64]
+
+FINE = 2001  #: points between the first and the last level at which a minimum is sought
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A network, what it is driven by and what is wanted of it, and the noise levels (S, N), of which the largest
+    entries are `sigma` (S,): ascending, the first zero, the second small. `weight` (T, B) sums to 1 / n_out."""
+
+    net: Network
+    inputs: Array
+    targets: Array
+    weight: Array
+    start: Array
+    levels: Array
+
+    @property
+    def sigma(self) -> Array:
+        return self.levels.max(axis=1)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(T,), steps that count."""
+        return np.asarray(self.weight.any(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Mean z of the output minus its target, and its variance, (S, T, B, n_out) each, at the counted steps.
+
+    `trials` is how many runs the mean is of, infinite where it is not sampled; `own` (S,) is the loss where that is not
+    the squared error.
+    """
+
+    bias: Array
+    spread: Array
+    weight: Array
+    trials: float = np.inf
+    own: Array | None = None
+
+    def parts(self) -> tuple[Array, Array]:
+        """bias^2 and variance, (S, B) each: sums over steps and outputs of (z - z*)^2 - spread / trials and spread.
+
+        The term that is taken off is what the sampling error of z adds.
+        """
+        variance = np.einsum("stbo,tb->sb", self.spread, self.weight)
+        return np.einsum("stbo,tb->sb", self.bias**2, self.weight) - variance / self.trials, variance
+
+    def gram(self) -> Array:
+        """(S, S), the weighted products of the biases of two levels."""
+        S = len(self.bias)
+        weighted = self.bias * self.weight[..., None]
+        return weighted.reshape(S, -1) @ self.bias.reshape(S, -1).T
+
+
+class Summary(NamedTuple):
+    """The curve at the levels (S,), and where it is least."""
+
+    loss: Array
+    bias2: Array
+    variance: Array
+    preferred: float
+    preferred_bias2: float
+    slope_zero: float
+    slope_training: float
+
+
+class Found(NamedTuple):
+    """A curve with the half-widths that cover the truth at 95 %, its parts by trial (S, B), where they are unsure."""
+
+    summary: Summary
+    error: Summary
+    bias2: Array
+    variance: Array
+    untrusted: NDArray[np.bool_]
+
+
+class Fine(NamedTuple):
+    """The curve between the levels."""
+
+    sigma: Array
+    loss: Array
+    bias2: Array
+
+
+def summary(outputs: Outputs, sigma: Array, within: tuple[float, float], trained: float) -> Summary:
+    """Of outputs at the levels `sigma` (S,); minima are sought in the range `within`."""
+    bias2, variance = (part.sum(axis=1) for part in outputs.parts())
+    loss = bias2 + variance
+    if outputs.own is not None:
+        loss, bias2, variance = outputs.own, np.full(len(sigma), np.nan), np.full(len(sigma), np.nan)
+    fine = between(outputs, sigma, within)
+    slope = np.gradient(fine.loss, fine.sigma) if len(fine.sigma) > 1 else np.full(1, np.nan)
+    inside = within[0] <= trained <= within[1]
+    return Summary(
+        loss,
+        bias2,
+        variance,
+        float(fine.sigma[fine.loss.argmin()]),
+        np.nan if outputs.own is not None else float(fine.sigma[fine.bias2.argmin()]),
+        float((loss[1] - loss[0]) / sigma[1] ** 2),
+        float(np.interp(trained, fine.sigma, slope)) if inside else np.nan,
+    )
+
+
+def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine:
+    """The curve at many points of the range `within`, from cubic splines of z and its variance through the levels.
+
+    z varies more slowly with sigma than bias^2 does, whose minimum is sharp where z passes through the target. A spline
+    is linear in its values, so bias^2 = b G b with the splines b of unit values and the products G of the levels.
+    """
+    from scipy.interpolate import CubicSpline
+
+    low, high = within
+    fine = np.linspace(low, high, FINE) if high > low else np.array([low])
+    flat = (1, np.zeros(len(sigma)))  # the moments are even in sigma
+    basis = CubicSpline(sigma, np.eye(len(sigma)), bc_type=(flat, "not-a-knot"))(fine)
+    if outputs.own is not None:
+        return Fine(fine, basis @ outputs.own, np.full(len(fine), np.nan))
+    variance = basis @ outputs.parts()[1].sum(axis=1)
+    bias2 = np.einsum("fs,st,ft->f", basis, outputs.gram(), basis, optimize=True) - variance / outputs.trials
+    return Fine(fine, bias2 + variance, bias2)

@@ -1,0 +1,51 @@
+"""The loss curve from the closure's moments in time, and the error of its parts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, summary
+from fpanalysis.moments.propagate import propagate
+
+Array = NDArray[np.float64]
+
+MATTERS = 0.01  #: share of the loss that the error of one trial must reach to make its level untrusted
+
+
+def predicted(problem: Problem, within: tuple[float, float], trained: float) -> Found:
+    """The curve and its error; a trial is untrusted where its law is far from a Gaussian and that matters."""
+    counted, weight, sigma = problem.counted, problem.weight[problem.counted], problem.sigma
+    S, (T, B) = len(sigma), weight.shape
+    bias, spread = np.empty((2, S, T, B, problem.net.n_out))
+    dz, dv = np.empty((2, S, B, problem.net.n_out))
+    open_ = np.zeros((S, B), bool)
+    for k, level in enumerate(problem.levels):
+        law = propagate(problem.net, problem.inputs, level, problem.start)
+        bias[k], spread[k] = law.output[counted] - problem.targets[counted], law.output_variance[counted]
+        dz[k], dv[k] = law.output_error, law.output_variance_error
+        open_[k] = [not status.ok for status in law.status]
+    outputs = Outputs(bias, spread, weight)
+    found = summary(outputs, sigma, within, trained)
+    # trials err with different signs; the bound takes them all as one
+    bias_errors = np.einsum("stbo,tb->sb", 2 * np.abs(bias) * dz[:, None] + dz[:, None] ** 2, weight)
+    variance_errors = np.einsum("sbo,tb->sb", dv, weight)
+    untrusted = open_ & ~(bias_errors + variance_errors <= MATTERS * found.loss[:, None])
+    bias_error, variance_error = bias_errors.sum(axis=1), variance_errors.sum(axis=1)
+    fine = between(outputs, sigma, within)
+    error = Summary(
+        bias_error + variance_error,
+        bias_error,
+        variance_error,
+        _width(fine, fine.loss, np.interp(fine.sigma, sigma, bias_error + variance_error)),
+        _width(fine, fine.bias2, np.interp(fine.sigma, sigma, bias_error)),
+        np.nan,
+        np.nan,
+    )
+    return Found(found, error, *outputs.parts(), untrusted)
+
+
+def _width(fine: Fine, curve: Array, error: Array) -> float:
+    """How far from the minimum of `curve` the minimum of anything within `error` of it can be."""
+    possible = fine.sigma[curve - error <= (curve + error).min()]
+    return float(np.abs(possible - fine.sigma[curve.argmin()]).max(initial=0.0)) if np.isfinite(error).all() else np.nan

@@ -1,0 +1,123 @@
+"""The loss against test noise: prediction against sampling, closed forms, and where its minimum lies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fpanalysis as fpa
+from fpanalysis.cli._batch import batch_of
+
+NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
+
+
+def held(net, T=120, counted=80, every=1):
+    inputs, targets = (np.repeat(value[None, ::every], T, axis=0) for value in (net.conditions, net.targets))
+    mask = np.zeros(inputs.shape[:2])
+    mask[-counted:] = 1
+    return inputs, targets, mask
+
+
+@pytest.mark.parametrize("name", ["relu-in-0.5", "relu-out-0.5", "softplus-in-1.0"])
+def test_prediction_against_sampling(name):
+    """bias^2 and total at every level within their errors; the preferred noise within its own."""
+    net = fpa.load(NETWORKS / f"function-approximation-{name}.pt")
+    levels, batch = np.linspace(0, 1.4, 6) * net.sigma, held(net, every=5)
+    closure = fpa.loss_curve(net, batch, levels)
+    sampled = fpa.loss_curve(net, batch, levels, "monte-carlo", trials=200)
+    assert closure.ok
+    for part in ("bias2", "loss"):
+        gap = np.abs(getattr(closure, part) - getattr(sampled, part))
+        errors = [getattr(curve, "error" if part == "loss" else "bias2_error") for curve in (closure, sampled)]
+        assert (gap <= errors[0] + 2 * errors[1] + 1e-14).all()
+    assert abs(closure.preferred - sampled.preferred) < closure.preferred_error + 2 * sampled.preferred_error + 0.01
+    assert closure.ratio > 1 if net.placement == "in" else closure.ratio < 1
+
+
+def test_linear_readout_of_one_neuron():
+    """h' = (1 - g) h + g (w h + b + sigma xi): the loss is (b / (1 - w) - c)^2 + sigma^2 g^2 / (1 - J^2)."""
+    net = fpa.Network(W=[[0.5]], b=[0.5], activation="linear", gamma=0.2, sigma=0.4)
+    T = 300
+    batch = np.zeros((T, 1, 0)), np.full((T, 1, 1), 0.7), np.r_[np.zeros(T - 1), 1.0][:, None]
+    curve = fpa.loss_curve(net, batch, [0.0, 0.3, 0.6])
+    J = 1 - 0.2 * 0.5
+    variance = np.array([0.0, 0.3, 0.6]) ** 2 * 0.04 / (1 - J**2)
+    np.testing.assert_allclose(curve.bias2, 0.09, rtol=1e-9)
+    np.testing.assert_allclose(curve.variance, variance, rtol=1e-9)
+    assert curve.slope_zero == pytest.approx(0.04 / (1 - J**2), rel=1e-6)
+    assert curve.slope_training == pytest.approx(2 * 0.4 * 0.04 / (1 - J**2), rel=1e-3)
+    assert curve.preferred == 0.0
+    assert curve.ratio == pytest.approx(0.09 / (0.09 + 0.16 * 0.04 / (1 - J**2)), rel=1e-9)
+
+
+def test_minimum_between_levels():
+    """Coarse levels find the minimum that fine levels find."""
+    net = fpa.load(NETWORKS / "function-approximation-relu-in-0.5.pt")
+    batch = held(net, T=60, counted=20, every=5)
+    coarse = fpa.loss_curve(net, batch, np.linspace(0, 0.8, 9))
+    fine = fpa.loss_curve(net, batch, np.linspace(0.4, 0.6, 11))
+    assert abs(coarse.preferred - fine.preferred) < 5e-3
+    assert abs(coarse.preferred_bias2 - fine.preferred_bias2) < 5e-3
+    assert abs(coarse.slope_training - fine.slope_training) < 0.1 * abs(np.diff(fine.loss[[0, -1]])[0]) / 0.2 + 0.02
+
+
+def test_sampling_is_seeded_unbiased_and_says_its_error():
+    """Over seeds the sampled curve scatters about the exact one (a linear network) by its stated error."""
+    net = fpa.Network(W=[[0.5]], b=[0.5], activation="linear", gamma=0.2, sigma=0.4, placement="out")
+    batch = np.zeros((20, 1, 0)), np.full((20, 1, 1), 0.4), np.r_[np.zeros(15), np.ones(5)][:, None]
+    exact = fpa.loss_curve(net, batch, [0.4])
+    z = []
+    for seed in range(60):
+        curve = fpa.loss_curve(net, batch, [0.4], "monte-carlo", trials=64, rng=seed)
+        gaps = curve.bias2 - exact.bias2, curve.variance - exact.variance, curve.loss - exact.loss
+        errors = curve.bias2_error, curve.variance_error, curve.error
+        z.append([gap[0] / error[0] for gap, error in zip(gaps, errors, strict=True)])
+    z = np.array(z)
+    # 60 draws: coverage 95 % gives 57 +- 1.7, and the mean of z lies within 4 / sqrt(60) of zero if unbiased
+    assert ((np.abs(z) < 1).sum(axis=0) >= 50).all()
+    assert (np.abs(z.mean(axis=0)) < 4 * z.std(axis=0) / np.sqrt(60)).all()
+    again = fpa.loss_curve(net, batch, [0.4], "monte-carlo", trials=64, rng=59)
+    assert again.loss[0] == curve.loss[0]
+
+
+def test_another_loss_by_sampling_only():
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    (inputs, targets, mask), h0, _ = batch_of(net)
+    absolute = lambda z, target: np.abs(z - target)  # noqa: E731
+    with pytest.raises(fpa.InputError, match="use method='monte-carlo'"):
+        fpa.loss_curve(net, (inputs, targets, mask), [0.5], h0=h0, loss=absolute)
+    curve = fpa.loss_curve(net, (inputs, targets, mask), [0.0, 0.5], "monte-carlo", h0=h0, loss=absolute)
+    assert np.isnan(curve.bias2).all()
+    square = fpa.loss_curve(net, (inputs, targets, mask), [0.0, 0.5], "monte-carlo", h0=h0)
+    assert curve.loss[0] == pytest.approx(np.sqrt(square.loss[0]), rel=0.02)  # one output, at rest near its end
+    quadratic = fpa.loss_curve(
+        net, (inputs, targets, mask), [0.5], "monte-carlo", h0=h0, loss=lambda z, target: (z - target) ** 2
+    )
+    assert quadratic.loss[0] == pytest.approx(square.loss[1], rel=1e-12)
+
+
+def test_a_profile_of_sigma_is_kept():
+    net = fpa.Network(W=np.zeros((2, 2)), b=[0.0, 0.0], sigma=[0.2, 0.4], gamma=1.0, activation="linear")
+    batch = np.zeros((3, 1, 0)), np.zeros((3, 1, 2)), np.ones((3, 1))
+    curve = fpa.loss_curve(net, batch, [0.8])
+    assert curve.variance[0] == pytest.approx((0.4**2 + 0.8**2) / 2)
+
+
+def test_bad_input():
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    batch = batch_of(net).batch
+    for change, message in [
+        ({"batch": batch[:2]}, "batch must be"),
+        ({"batch": (batch[0], batch[1][1:], batch[2])}, "targets must have shape"),
+        ({"batch": (batch[0], batch[1], 0 * batch[2])}, "mask must be >= 0"),
+        ({"sigma": [-0.1]}, "noise levels"),
+        ({"method": "exact"}, "method must be one of closure, monte-carlo"),
+        ({"method": "monte-carlo", "trials": 1}, "trials must be"),
+        ({"method": "monte-carlo", "rng": -1}, "rng must be"),
+        ({"h0": [0.0, 1.0]}, "h0 must have shape"),
+    ]:
+        arguments = {"batch": batch, "sigma": [0.5]} | change
+        with pytest.raises(fpa.InputError, match=message):
+            fpa.loss_curve(net, **arguments)
+    with pytest.raises(fpa.InputError, match="trained without noise"):
+        fpa.loss_curve(net.with_sigma(0.0), batch)
