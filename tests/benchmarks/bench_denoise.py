@@ -4,7 +4,7 @@ OPENBLAS_NUM_THREADS=1 python tests/benchmarks/bench_denoise.py [checkpoints ...
 
 Squared error at the networks' conditions, or on trials of their task where they have none: with the noise removed, with
 the training noise (closure, or Monte Carlo where that is not sure of itself), and without noise after de-noising.
-"distance": of the de-noised network's outputs from the noisy means, at its fixed points, root mean square over conditions.
+"distance": of the de-noised network's outputs, at its fixed points, from the noisy means: rms over conditions.
 """
 
 import os
