@@ -11,8 +11,8 @@ the mean of f closest, min over s of sum_c (M(a_ic, s) - M(a_ic, s_ic))^2 to fir
 
     s_i = sum_c w_ic s_ic / sum_c w_ic,     w_ic = (dM/ds at a_ic, s_ic)^2,     dM/ds = sqrt(2) c_2 / s
 
-A neuron far from its nonlinearity says nothing about its s. Variants keep f and move the bias instead, or smooth
-by the noise alone.
+A condition at which a neuron is far from its nonlinearity says little about its s. Variants keep f and move the
+biases instead, or smooth by the noise alone.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 VARIANTS = ("smoothed", "sigma", "recalibrated")
 NOTE = "denoised"  #: where `info` keeps what was done
 NEGLIGIBLE = 1e-6  #: least weight of a condition, relative to the largest: where none has any, all count alike
+STEPS, ENOUGH = 40, 1e-12  #: most steps of a fit of the biases, and the relative gap at which it ends
 GOLDEN = (np.sqrt(5) - 1) / 2
 
 
@@ -66,8 +67,8 @@ def denoise(net: Network, sigma: ArrayLike | None = None, variant: str = "smooth
         if it has none); see the module's docstring.
         "sigma": by the neuron's own noise alone, without what comes back through W: sigma (noise in), 0 (noise out),
         sigma sqrt(gamma / (2 - gamma)) (current form). Needs no stationary state.
-        "recalibrated": f stays, b and b_out move so that the noise-free fixed point is the noisy mean: exact at
-        one condition, least squares over several, and nothing is promised elsewhere.
+        "recalibrated": f stays, b and b_out move so that the noise-free fixed point is the noisy mean: exactly at
+        one condition, in its outputs (least squares) at several; nothing is promised elsewhere.
 
     Returns
     -------
@@ -166,18 +167,52 @@ def _recalibrated(net: Network, laws: _Laws) -> Network:
         change = (m - net.target(m, u)).mean(axis=0)
     else:
         change = _bias_change(net.activation, net.preactivation(m, u), rates)
-    moved = dataclasses.replace(net, b=net.b + change)
-    rest = np.array([_rest(moved, h, v) for h, v in zip(m, u, strict=True)])
     z = np.array([law.output for law in laws.found])
+    moved, gap = _fitted(dataclasses.replace(net, b=net.b + change), m, u, z)
     b_out = np.zeros(net.n_out) if net.b_out is None else net.b_out
-    missing = np.nan_to_num((z - moved.output(rest)).mean(axis=0))
-    return dataclasses.replace(moved, b_out=b_out + missing)
+    return dataclasses.replace(moved, b_out=b_out + gap.mean(axis=0))
 
 
-def _rest(net: Network, h: Array, u: Array) -> Array:
-    """Where the noise-free dynamics comes to rest from h (N,); h itself where it does not."""
-    states, rests = settle(net, h[None], u)
-    return states[0] if rests[0] else h
+def _fitted(net: Network, h: Array, u: Array, z: Array) -> tuple[Network, Array]:
+    """`net` with b moved so that its outputs at rest, reached from h (C, N), come closest to z (C, n_out) but for a
+    constant, which b_out takes; and what is missing there. By Levenberg-Marquardt steps of least norm."""
+    h, rests = _rest(net, h, u)
+    gap = z - net.output(h)
+    damping = 0.01
+    for _ in range(STEPS):
+        wanted = (gap - gap.mean(axis=0)).ravel()
+        if not rests or np.abs(wanted).max() <= ENOUGH * (1 + np.abs(z).max()):
+            break
+        try:
+            response = np.array([_output_response(net, *at) for at in zip(h, u, strict=True)])
+            J = (response - response.mean(axis=0)).reshape(-1, net.N)
+            A = J @ J.T
+            change = J.T @ np.linalg.solve(A + damping * np.trace(A) / len(A) * np.eye(len(A)), wanted)
+        except np.linalg.LinAlgError:  # no bias moves any output, or a neutral direction
+            break
+        trial = dataclasses.replace(net, b=net.b + change)
+        h_t, rests_t = _rest(trial, h, u)
+        gap_t = z - trial.output(h_t)
+        closer = rests_t and gap_t.var(axis=0).sum() < gap.var(axis=0).sum()
+        damping = max(damping / 5, 1e-9) if closer else damping * 5
+        if closer:
+            net, h, gap = trial, h_t, gap_t
+    return net, gap if rests else np.zeros_like(gap)
+
+
+def _output_response(net: Network, h: Array, u: Array) -> Array:
+    """dz/db (n_out, N) at the fixed point h."""
+    slope = net.activation.df(net.preactivation(h, u))
+    rate = net.form == "rate"
+    out = net.readout_weights if rate else net.readout_weights * slope
+    response = np.asarray(np.linalg.solve((np.eye(net.N) - net.target_jacobian(h, u)).T, out.T).T, float)
+    return response * slope if rate else response
+
+
+def _rest(net: Network, h: Array, u: Array) -> tuple[Array, bool]:
+    """Where the noise-free dynamics comes to rest from h (C, N), and whether it does at every input."""
+    found = [settle(net, start[None], v) for start, v in zip(h, u, strict=True)]
+    return np.array([states[0] for states, _ in found]), all(bool(rests[0]) for _, rests in found)
 
 
 def _bias_change(f: Activation, a: Array, rates: Array) -> Array:
