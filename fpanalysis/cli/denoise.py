@@ -34,7 +34,7 @@ class Row(NamedTuple):
 @click.option(
     "--noise", type=click.FloatRange(min=0, min_open=True), help="Noise to stand for.  [default: training noise]"
 )
-@click.option("--variant", type=click.Choice(VARIANTS), default="smoothed", show_default=True, help="How; see below.")
+@click.option("--variant", type=click.Choice(VARIANTS), default="smoothed", show_default=True, help="How; see above.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 def command(model: str, output: str, noise: float | None, variant: str, json_path: str | None) -> None:
     """Write a network that does without noise what MODEL does with it, and compare their losses.
