@@ -51,6 +51,8 @@ _EXPORTS = {
     "network_bias": "fpanalysis.bias",
     "LossCurve": "fpanalysis.moments",
     "loss_curve": "fpanalysis.moments",
+    "DenoiseWarning": "fpanalysis.denoise",
+    "denoise": "fpanalysis.denoise",
 }
 _MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
 
@@ -69,7 +71,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary`` and ``fpanalysis.shift`` are functions, whichever import comes first: the
+    """``fpanalysis.stationary``, ``shift`` and ``denoise`` are functions, whichever import comes first: the
     modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
 
     def __setattr__(self, name: str, value: object) -> None:
