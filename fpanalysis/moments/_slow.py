@@ -29,7 +29,7 @@ from fpanalysis.network import Network
 
 Array = NDArray[np.float64]
 
-SKEW, KURT = 1.2, 0.5  #: sizes above which a trial needs a mixture
+SKEW, KURT = 1.2, 0.38  #: sizes above which a trial needs a mixture
 STRIDE = 4  #: steps between evaluations of M_2 and M_3
 
 
