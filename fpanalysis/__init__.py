@@ -40,12 +40,19 @@ _EXPORTS = {
     "stationary": "fpanalysis.stationary",
     "Shift": "fpanalysis.shift",
     "shift": "fpanalysis.shift",
+    "Attenuation": "fpanalysis.bias",
+    "attenuation": "fpanalysis.bias",
     "attenuation_bias": "fpanalysis.bias",
+    "OperatingPoints": "fpanalysis.bias",
+    "operating_points": "fpanalysis.bias",
+    "Attribution": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
+    "NetworkBias": "fpanalysis.bias",
+    "network_bias": "fpanalysis.bias",
     "LossCurve": "fpanalysis.moments",
     "loss_curve": "fpanalysis.moments",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

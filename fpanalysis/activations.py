@@ -347,6 +347,15 @@ class Erf(Activation):
         x = np.sqrt(-np.log(np.clip(sqrt(pi) / 2 * a, 1e-300, 1.0)))
         return -x, x
 
+    def difference(self, a: Array, d: Array) -> Array:
+        """erfc(a) - erfc(a + d) for a > 0, and its mirror image below, where neither term rounds to 1."""
+        from scipy.special import erfc
+
+        sign = np.where(a >= 0, 1.0, -1.0)
+        far = sign * (erfc(sign * a) - erfc(sign * (a + d)))
+        short = np.abs(d) * (1 + 2 * np.abs(a)) < 1  # here the far form cancels, and e^{-x^2} changes little
+        return np.where(short, super().difference(a, d), far)
+
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)
         z = a / q

@@ -13,7 +13,7 @@ from problems import clique_network, gaussian_relu, random_network
 import fpanalysis as fpa
 from fpanalysis.cli import main
 
-COMMANDS = ("train", "inspect", "fixed-points", "shift", "stationary", "doctor")
+COMMANDS = ("train", "inspect", "fixed-points", "shift", "stationary", "bias", "preference", "doctor")
 
 
 def run(*arguments):
