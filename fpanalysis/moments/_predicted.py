@@ -18,18 +18,18 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
     counted, weight, sigma = problem.counted, problem.weight[problem.counted], problem.sigma
     S, (T, B) = len(sigma), weight.shape
     bias, spread = np.empty((2, S, T, B, problem.net.n_out))
-    dz, dv = np.empty((2, S, B, problem.net.n_out))
+    dz, dv = np.empty_like(bias), np.empty_like(spread)
     open_ = np.zeros((S, B), bool)
     for k, level in enumerate(problem.levels):
         law = propagate(problem.net, problem.inputs, level, problem.start)
         bias[k], spread[k] = law.output[counted] - problem.targets[counted], law.output_variance[counted]
-        dz[k], dv[k] = law.output_error, law.output_variance_error
+        dz[k], dv[k] = law.output_error[counted], law.output_variance_error[counted]
         open_[k] = [not status.ok for status in law.status]
     outputs = Outputs(bias, spread, weight)
     found = summary(outputs, sigma, within, trained)
     # trials err with different signs; the bound takes them all as one
-    bias_errors = np.einsum("stbo,tb->sb", 2 * np.abs(bias) * dz[:, None] + dz[:, None] ** 2, weight)
-    variance_errors = np.einsum("sbo,tb->sb", dv, weight)
+    bias_errors = np.einsum("stbo,tb->sb", 2 * np.abs(bias) * dz + dz**2, weight)
+    variance_errors = np.einsum("stbo,tb->sb", dv, weight)
     untrusted = open_ & ~(bias_errors + variance_errors <= MATTERS * found.loss[:, None])
     bias_error, variance_error = bias_errors.sum(axis=1), variance_errors.sum(axis=1)
     fine = between(outputs, sigma, within)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_sigma, of_shape
+from fpanalysis.moments._mixture import Mixture, mixture
 from fpanalysis.moments._neglected import Neglected, neglected
+from fpanalysis.moments._slow import Path, needs_mixture
 from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
@@ -27,7 +30,8 @@ class Moments:
     ----------
     mean, variance : (T, B, N), of the state.
     output, output_variance : (T, B, n_out), of z.
-    output_error, output_variance_error : (B, n_out), what the closure may be off by (95 %).
+    output_error, output_variance_error : (T, B, n_out), what these may be off by (95 %, over the steps of a trial).
+    components : (B,), Gaussians that describe the trial at its end: one, or a mixture.
     cov : (B, N, N), covariance of the state after the last step.
     status : one per trial.
     """
@@ -39,7 +43,13 @@ class Moments:
     output_error: Array
     output_variance_error: Array
     cov: Array
+    components: NDArray[np.intp]
     status: tuple[Status, ...]
+
+    @property
+    def outputs(self) -> tuple[Array, Array, Array, Array]:
+        """Mean and variance of the output, and their errors."""
+        return self.output, self.output_variance, self.output_error, self.output_variance_error
 
 
 def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h0: ArrayLike | None = None) -> Moments:
@@ -47,8 +57,9 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
 
     The closure equations of :mod:`fpanalysis.stationary.closure` as a recursion in time (`_step`), exact for linear f.
     Where an input is held over the second half of the trial, the output's moments are corrected by the response to
-    the third cumulants at its end; the second order, with a share of the first, is the stated error. A trial whose
-    law is far from a Gaussian (it passes near an unstable point, or basins exchange) has status "not Gaussian".
+    the third cumulants at its end; the second order, with a share of the first, is the stated error. Of a trial whose
+    law is far from a Gaussian (it passes near an unstable point, or basins exchange) the output's moments are those of
+    a mixture split along its slow direction (`_mixture`); where that fails too, the status is "not Gaussian".
 
     Raises
     ------
@@ -64,15 +75,34 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
     step, law = Step(net, level), Law(start, np.zeros((B, net.N, net.N)))
     mean, variance = np.empty((2, T, B, net.N))
     z, spread = np.empty((2, T, B, net.n_out))
+    entered = np.empty((4, T, B, net.N))
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(T):
             drive = net.drive(inputs[t])
             x = step.inputs(law, drive)
             law = step.law(law, drive, x)
+            entered[:, t] = x.a, x.s, x.G, x.V
             mean[t], variance[t] = law.m, np.einsum("bii->bi", law.C)
             z[t], spread[t] = step.output(law)
     held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
-    return _moments(net, law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
+    found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
+    for b in range(B):
+        path = Path(*entered[:, :, b])
+        if found.status[b] is not Status.DIVERGED and level.any() and needs_mixture(net, path, level):
+            found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], path))
+    return found
+
+
+def _replaced(found: Moments, b: int, mix: Mixture) -> Moments:
+    """`found` with the output of trial b from the mixture, where that did not break down."""
+    status = list(found.status)
+    status[b] = Status.OK if np.isfinite(mix.variance_error).all() else Status.NOT_GAUSSIAN
+    if status[b].ok:
+        pairs = zip(found.outputs, (mix.mean, mix.variance, mix.mean_error, mix.variance_error), strict=True)
+        for values, own in pairs:
+            values[:, b] = own
+        found.components[b] = mix.components
+    return dataclasses.replace(found, status=tuple(status))
 
 
 def check_inputs(net: Network, inputs: ArrayLike) -> Array:
@@ -83,28 +113,27 @@ def check_inputs(net: Network, inputs: ArrayLike) -> Array:
     return inputs
 
 
-def _moments(net: Network, law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Array, Array]) -> Moments:
-    """The result, corrected where the input was held, with errors and status."""
+def _moments(law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Array, Array]) -> Moments:
+    """The result of the plain closure, corrected where the input was held, with errors and status."""
     mean, variance, z, spread = path
     last = np.maximum(spread[-1], 1e-300)
     ratio = q.variance / last
-    mean_error = SAFETY * q.mean_left + SHARE * np.abs(q.mean)
-    error = SAFETY * q.variance_left + SHARE * np.abs(q.variance) + CUT * spread[-1]
     closed = (q.variance_left <= CLOSED * last) & (q.mean_left <= CLOSED * np.sqrt(last)) & (np.abs(ratio) < CLOSED)
     finite = np.isfinite(law.m).all(axis=1) & np.isfinite(law.C).all(axis=(1, 2))
     codes = np.where(finite, np.where(closed.all(axis=1), 0, 1), 2).tolist()
-    status = tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes)
     use = held[:, None] & closed
     z += np.where(use, q.mean, 0.0)
     spread *= 1 + np.where(use, ratio, 0.0)
-    own = np.where(use, 0.0, 1.0)
+    share = np.where(use, SHARE, SHARE + 1)  # what was not corrected is all in the error
+    errors = SAFETY * q.mean_left + share * np.abs(q.mean), SAFETY * q.variance_left + share * np.abs(q.variance)
     return Moments(
         mean,
         variance,
         z,
         spread,
-        mean_error + own * np.abs(q.mean),
-        error + own * np.abs(q.variance),
+        np.broadcast_to(errors[0], z.shape).copy(),
+        errors[1] + CUT * spread,
         law.C,
-        status,
+        np.ones(len(held), np.intp),
+        tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes),
     )
