@@ -33,7 +33,7 @@ def find_fixed_points(
     not decide everything, Newton's iteration starts, round after round, from noise-free and noisy trajectories, from
     random states along the directions that W amplifies, and from midpoints and mixtures of the points already found,
     until rounds find nothing new but all that is known again, and the indices of the points, where they must, sum
-    to 1. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
+    to 1. A network without loops needs neither: its one point is computed. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def find_fixed_points(
         raise InputError(f"prove must be True, False or None; found {prove!r}")
     u = net.check_condition(u)
     seed = int(rng) if isinstance(rng, int | np.integer) else None
-    if prove and not exhaustive.available(net):
+    if prove and not exhaustive.available(net) and exhaustive.only_point(net, u) is None:
         raise InputError(
             "prove=True needs a ReLU network, or one of rank <= 5 or of at most 10 neurons whose activation has a "
             f"known slope range; found {net!r}"
@@ -85,7 +85,9 @@ def _unit(net: System, u: Array) -> float:
 def _find(net: System, u: Array, rng: Generator, prove: bool | None) -> tuple[Search, Proof | None]:
     """The search, with the points of the proof among its own, and the proof if there is one."""
     search = Search(net, u, rng)
-    proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
+    proof = exhaustive.only_point(net, u)
+    if proof is None and prove is not False:
+        proof = exhaustive.prove(net, u, THOROUGH if prove else 1)
     if proof is None or not proof.complete or not np.isinf(proof.box).all():
         search.run()
     if proof is None:
