@@ -33,7 +33,8 @@ def find_fixed_points(
     not decide everything, Newton's iteration starts, round after round, from noise-free and noisy trajectories, from
     random states along the directions that W amplifies, and from midpoints and mixtures of the points already found,
     until rounds find nothing new but all that is known again, and the indices of the points, where they must, sum
-    to 1. A network without loops needs neither: its one point is computed. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
+    to 1. A network without loops has one point, which needs no search. Every point returned is a zero to rounding:
+    nothing slow but moving is reported as fixed.
 
     Parameters
     ----------

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, summary
-from fpanalysis.moments.propagate import propagate
+from fpanalysis.moments.layers import Layers, layers, passes
+from fpanalysis.moments.propagate import Moments, propagate
 
 Array = NDArray[np.float64]
 
@@ -20,9 +21,16 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
     bias, spread = np.empty((2, S, T, B, problem.net.n_out))
     dz, dv = np.empty((2, S, B, problem.net.n_out))
     open_ = np.zeros((S, B), bool)
+    settled = passes(problem.net, problem.inputs, counted)
     for k, level in enumerate(problem.levels):
-        law = propagate(problem.net, problem.inputs, level, problem.start)
-        bias[k], spread[k] = law.output[counted] - problem.targets[counted], law.output_variance[counted]
+        law: Moments | Layers
+        if settled:
+            law = layers(problem.net, problem.inputs[0], level)
+            z, variance = law.output, law.output_variance
+        else:
+            law = propagate(problem.net, problem.inputs, level, problem.start)
+            z, variance = law.output[counted], law.output_variance[counted]
+        bias[k], spread[k] = z - problem.targets[counted], variance
         dz[k], dv[k] = law.output_error, law.output_variance_error
         open_[k] = [not status.ok for status in law.status]
     outputs = Outputs(bias, spread, weight)
