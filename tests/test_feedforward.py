@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import fpanalysis as fpa
 from fpanalysis.activations import get_activation
+from fpanalysis.cli import main
 from fpanalysis.cli._batch import batch_of
 from fpanalysis.feedforward import layer_sizes
 from fpanalysis.fixed_points.proof import only_point
@@ -91,6 +93,24 @@ def test_the_one_fixed_point_is_the_pass_and_proven(activation):
     assert fps.relaxation_time[0] == 0
     f = get_activation(activation).f
     np.testing.assert_allclose(net.output(fps.h), forward(*parts(), U[:1], f), atol=1e-13)
+
+
+def test_a_pass_through_many_layers_or_onto_kinks_is_regular():
+    rng = np.random.default_rng(0)
+    deep = fpa.feedforward([5 * rng.standard_normal((4, 1)), *(5 * rng.standard_normal((20, 4, 4)))], activation="relu")
+    silent = fpa.feedforward([np.ones((3, 1)), np.ones((2, 3))])  # h = 0, every neuron on its kink
+    for net, u in ((deep, [0.4]), (silent, [0.0])):
+        fps = fpa.find_fixed_points(net, u, prove=True)
+        assert (fps.index_sum, fps.completeness, fps.n_unstable.tolist()) == (1, "proven", [0])
+        assert fps.stable.all()
+        assert not fps.singular.any()
+
+
+def test_the_command_says_why_there_is_one_point(tmp_path):
+    fpa.save(network(activation="leaky_relu"), tmp_path / "net.pt")
+    done = CliRunner().invoke(main, ["fixed-points", str(tmp_path / "net.pt"), "--input", "0.4"])
+    assert done.exit_code == 0
+    assert "Completeness proven: no neuron acts back on itself" in done.output
 
 
 def test_what_has_a_loop_is_not_without_loops():

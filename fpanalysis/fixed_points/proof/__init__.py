@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from fpanalysis.fixed_points.proof._result import Proof
 from fpanalysis.fixed_points.proof.intervals import applicable, branch_and_prune
 from fpanalysis.fixed_points.proof.threshold_linear import enumerate_patterns
-from fpanalysis.fixed_points.proof.without_loops import only_point
+from fpanalysis.fixed_points.proof.without_loops import NO_LOOPS, only_point
 from fpanalysis.network import Network
 from fpanalysis.system import System
 
-__all__ = ["Proof", "available", "branch_and_prune", "enumerate_patterns", "only_point", "prove"]
+__all__ = ["NO_LOOPS", "Proof", "available", "branch_and_prune", "enumerate_patterns", "only_point", "prove"]
 
 Array = NDArray[np.float64]
 

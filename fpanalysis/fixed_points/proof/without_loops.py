@@ -15,6 +15,8 @@ from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
+NO_LOOPS = "no loops"  #: the method's name
+
 
 def only_point(net: System, u: Array) -> Proof | None:
     """The fixed point of a network without loops; None for any other system, or if it is too large to be computed."""
@@ -30,7 +32,7 @@ def only_point(net: System, u: Array) -> Proof | None:
     if not np.isfinite(h).all():
         return None
     everywhere = np.array([[-np.inf], [np.inf]]) * np.ones(net.N)
-    return Proof("no loops", h, True, everywhere, 1.0, 0, "", np.zeros((0, net.N)))
+    return Proof(NO_LOOPS, h, True, everywhere, 1.0, 0, "", np.zeros((0, net.N)))
 
 
 def _depth(W: Array) -> int | None:
