@@ -41,12 +41,21 @@ _EXPORTS = {
     "stationary": "fpanalysis.stationary",
     "Shift": "fpanalysis.shift",
     "shift": "fpanalysis.shift",
+    "Attenuation": "fpanalysis.bias",
+    "attenuation": "fpanalysis.bias",
     "attenuation_bias": "fpanalysis.bias",
+    "OperatingPoints": "fpanalysis.bias",
+    "operating_points": "fpanalysis.bias",
+    "Attribution": "fpanalysis.bias",
     "attribute_bias": "fpanalysis.bias",
+    "NetworkBias": "fpanalysis.bias",
+    "network_bias": "fpanalysis.bias",
     "LossCurve": "fpanalysis.moments",
     "loss_curve": "fpanalysis.moments",
+    "DenoiseWarning": "fpanalysis.denoise",
+    "denoise": "fpanalysis.denoise",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 
@@ -63,7 +72,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary`` and ``fpanalysis.shift`` are functions, whichever import comes first: the
+    """``fpanalysis.stationary``, ``shift`` and ``denoise`` are functions, whichever import comes first: the
     modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
 
     def __setattr__(self, name: str, value: object) -> None:

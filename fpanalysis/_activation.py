@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis.results import InputError
+from fpanalysis.gaussian import DIGITS
+from fpanalysis.results import InputError, one_line
 
 if TYPE_CHECKING:
     import sympy
@@ -31,6 +32,7 @@ Array = NDArray[np.float64]
 REGISTRY: dict[str, type[Activation]] = {}
 CHUNK = 1 << 21  #: values of f held at once by a quadrature
 EPS = float(np.finfo(float).eps)
+SINGLE = 17.0  #: digits of a quadrature in single precision: exp(-17) = 4e-8
 TINY = 1e-300  #: added to every outward rounding: larger than what gradual underflow can lose
 QUICK = 20.0  #: quadrature errors of `expansion` are held below exp(-QUICK), about 2e-9
 ROUGH = 1e-4  #: change of a quadrature with the step that no f analytic in its strip comes near
@@ -70,7 +72,8 @@ class Activation:
     f changes (for an entire f such as a Gaussian, its width); an f made of sharper features than 1 must say so.
     `bounded` says whether |f| is; `smooth` whether f'' exists everywhere. `slope_peak` is the point up to which
     f' rises and beyond which it falls (-inf: it falls throughout; +inf: it rises); None if that is not known to
-    be so, or f differs from neuron to neuron, and then nothing can be proven about a network of such neurons.
+    be so of every neuron, and then nothing can be proven about a network of such neurons.
+    `alike` says whether f is the same for every neuron; else its arguments have the neurons in their last axis.
     `ulps` bounds the rounding error of f and f' as computed, relative to their values and in units of the machine
     epsilon.
     """
@@ -80,6 +83,7 @@ class Activation:
     smooth: ClassVar[bool] = True
     strip: ClassVar[float] = 1.0
     slope_peak: ClassVar[float | None] = None
+    alike: ClassVar[bool] = True
     ulps: ClassVar[float] = 8.0
 
     def __init_subclass__(cls) -> None:
@@ -121,11 +125,40 @@ class Activation:
     def d2f(self, x: ArrayLike) -> Array:
         raise NotImplementedError(f"activation {self.name!r} has no d2f")
 
+    def smoothed_sympy(self, x: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
+        """E f(x + s xi); override where the integral is known."""
+        import sympy
+
+        xi = sympy.Symbol("xi", real=True)
+        density = sympy.exp(-(xi**2) / 2) / sympy.sqrt(2 * sympy.pi)
+        return sympy.Integral(self.sympy(x + s * xi) * density, (xi, -sympy.oo, sympy.oo))
+
+    def smoothed_torch(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        """E f(x + s xi), s > 0 broadcasting with `x`; override where a closed form is known.
+
+        By the trapezoid rule, to the precision of the type of `x`.
+        """
+        if not self.smooth:
+            raise NotImplementedError(
+                f"activation {self.name!r} has kinks, and no closed form for its smoothed torch function"
+            )
+        xi, w = self.smoothing_rule(float(s.max()), DIGITS if x.element_size() > 4 else SINGLE)
+        middle = len(xi) // 2
+        total = w[middle] * self.torch(x)
+        for xi_k, w_k in zip(xi[middle + 1 :].tolist(), w[middle + 1 :].tolist(), strict=True):
+            total = total + w_k * (self.torch(x + xi_k * s) + self.torch(x - xi_k * s))
+        return total
+
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         raise NotImplementedError(f"activation {self.name!r} has no sympy expression")
 
     def torch(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"activation {self.name!r} has no torch function")
+
+    def smoothing_rule(self, s: float, digits: float = DIGITS) -> tuple[Array, Array]:
+        """Nodes and weights for E f(x + s' xi) at any x and s' <= s: tails of f tilt the integrand by exp(rate s xi) at
+        most, rate = pi / strip."""
+        return gaussian.trapezoid_rule(s, self.strip, pi / self.strip * s, digits)
 
     def difference(self, a: Array, d: Array) -> Array:
         """f(a + d) - f(a); override where a faster formula without cancellation is known.
@@ -290,6 +323,25 @@ class Activation:
         still = s <= 1e-6 * (1 + np.abs(a))  # where the difference quotient c_1 / s is lost in rounding
         G = np.where(still, self.df(a), c[:, 1].reshape(a.shape) / np.where(still, 1.0, s))
         return Expansion(c.reshape(*a.shape, K + 1), G, V.reshape(a.shape))
+
+
+def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
+    """The activation of that name (or ``{"name": ..., **parameters}``); an instance passes through."""
+    if isinstance(spec, Activation):
+        return spec
+    name, parameters = spec, {}
+    if isinstance(spec, dict):
+        parameters = {key: value for key, value in spec.items() if key != "name"}
+        name = spec.get("name", "")
+    if not isinstance(name, str) or name not in REGISTRY:
+        raise InputError(
+            f"unknown activation {one_line(repr(name))}; known: {', '.join(sorted(REGISTRY))} "
+            "(a class of your own is known once its module is imported)"
+        )
+    try:
+        return REGISTRY[name](**parameters)
+    except TypeError as error:
+        raise InputError(f"activation {name!r}: {error}") from None
 
 
 def _mean_and_deviation(a: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:

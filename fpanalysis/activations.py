@@ -15,37 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
-from fpanalysis._activation import REGISTRY, Activation, Expansion, Moments, Ranges
-from fpanalysis.results import InputError, one_line
+from fpanalysis._activation import REGISTRY, Activation, Expansion, Moments, Ranges, get_activation
+from fpanalysis._smoothed import Smoothed
+from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
     import sympy
     import torch
 
-__all__ = ["REGISTRY", "Activation", "Moments", "Ranges", "get_activation"]
+__all__ = ["REGISTRY", "Activation", "Moments", "Ranges", "Smoothed", "get_activation"]
 
 Array = NDArray[np.float64]
 
 BELOW_ONE = 1 - 1e-16  #: the largest number whose arctanh is finite
-
-
-def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
-    """The activation of that name (or ``{"name": ..., **parameters}``); an instance passes through."""
-    if isinstance(spec, Activation):
-        return spec
-    name, parameters = spec, {}
-    if isinstance(spec, dict):
-        parameters = {key: value for key, value in spec.items() if key != "name"}
-        name = spec.get("name", "")
-    if not isinstance(name, str) or name not in REGISTRY:
-        raise InputError(
-            f"unknown activation {one_line(repr(name))}; known: {', '.join(sorted(REGISTRY))} "
-            "(a class of your own is known once its module is imported)"
-        )
-    try:
-        return REGISTRY[name](**parameters)
-    except TypeError as error:
-        raise InputError(f"activation {name!r}: {error}") from None
 
 
 class Linear(Activation):
@@ -99,6 +81,17 @@ class ReLU(Activation):
 
     def d2f(self, x: ArrayLike) -> Array:
         return np.zeros(np.shape(x))
+
+    def smoothed_sympy(self, x: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        r = x / s
+        phi = sympy.exp(-(r**2) / 2) / sympy.sqrt(2 * sympy.pi)
+        return x * (1 + sympy.erf(r / sympy.sqrt(2))) / 2 + s * phi
+
+    def smoothed_torch(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        r = x / s
+        return x * (r / -sqrt(2)).erfc() / 2 + s / sqrt(2 * pi) * (-r.square() / 2).exp()
 
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         import sympy
@@ -166,6 +159,12 @@ class LeakyReLU(ReLU):
         with np.errstate(over="ignore"):
             ends = self.f(lo), self.f(hi), self.f(np.clip(0.0, lo, hi))
             return Ranges(self._down(np.minimum.reduce(ends)), self._up(np.maximum.reduce(ends)), df_lo, df_hi)
+
+    def smoothed_sympy(self, x: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
+        return self.slope * x + (1 - self.slope) * super().smoothed_sympy(x, s)
+
+    def smoothed_torch(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        return self.slope * x + (1 - self.slope) * super().smoothed_torch(x, s)
 
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         return self.slope * x + (1 - self.slope) * super().sympy(x)
@@ -335,6 +334,14 @@ class Erf(Activation):
     def d2f(self, x: ArrayLike) -> Array:
         return -2 * np.asarray(x) * self.df(x)
 
+    def smoothed_sympy(self, x: sympy.Expr, s: sympy.Expr) -> sympy.Expr:
+        import sympy
+
+        return sympy.erf(x / sympy.sqrt(1 + 2 * s**2))
+
+    def smoothed_torch(self, x: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        return (x / (1 + 2 * s.square()).sqrt()).erf()
+
     def sympy(self, x: sympy.Expr) -> sympy.Expr:
         import sympy
 
@@ -346,6 +353,15 @@ class Erf(Activation):
     def slope_inverse(self, a: Array) -> tuple[Array, Array]:
         x = np.sqrt(-np.log(np.clip(sqrt(pi) / 2 * a, 1e-300, 1.0)))
         return -x, x
+
+    def difference(self, a: Array, d: Array) -> Array:
+        """erfc(a) - erfc(a + d) for a > 0, and its mirror image below, where neither term rounds to 1."""
+        from scipy.special import erfc
+
+        sign = np.where(a >= 0, 1.0, -1.0)
+        far = sign * (erfc(sign * a) - erfc(sign * (a + d)))
+        short = np.abs(d) * (1 + 2 * np.abs(a)) < 1  # here the far form cancels, and e^{-x^2} changes little
+        return np.where(short, super().difference(a, d), far)
 
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)

@@ -75,6 +75,11 @@ class Status(Enum):
         "one or two coordinates do not capture the slow dynamics (the spectral ratio says by how much), so the reduced "
         "law is tentative: use method 'monte-carlo', or give coordinates of your own",
     )
+    NOT_GAUSSIAN = (
+        "not Gaussian",
+        "the law is far from a Gaussian (it passes near an unstable point, or basins exchange), so the prediction is "
+        "tentative: use method 'monte-carlo'",
+    )
     POORLY_MIXED = (
         "poorly mixed",
         "the chains do not agree with each other (R-hat above its bound) or hop between basins: the stated "

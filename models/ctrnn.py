@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fpanalysis.network import Network
-from fpanalysis.results import InputError
+from fpanalysis.results import InputError, one_line
 
 PARAMETERS = ("W", "b", "W_in", "W_out", "b_out")
 
@@ -180,6 +180,6 @@ def _check_alike(networks: Sequence[Network]) -> None:
         for name, value in traits(net).items():
             if value != first[name]:
                 raise InputError(
-                    f"networks of one stack must share shapes, activation and form; found {name} {value} in "
-                    f"network {m} and {first[name]} in network 0"
+                    f"networks of one stack must share shapes, activation and form; found {name} "
+                    f"{one_line(str(value))} in network {m} and {one_line(str(first[name]))} in network 0"
                 )

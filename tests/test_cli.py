@@ -13,7 +13,10 @@ from problems import clique_network, gaussian_relu, random_network
 import fpanalysis as fpa
 from fpanalysis.cli import main
 
-COMMANDS = ("train", "inspect", "fixed-points", "shift", "stationary", "doctor")
+COMMANDS = (
+    *("train", "inspect", "fixed-points", "shift", "stationary"),
+    *("bias", "preference", "denoise", "regulator", "doctor"),
+)
 
 
 def run(*arguments):

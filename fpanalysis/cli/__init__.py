@@ -33,7 +33,16 @@ If fpanalysis contributed to your work, please cite the software and the papers 
   Advances in Neural Information Processing Systems 34, 2021. arXiv:2102.04877
 """
 
-ORDER = ("train", "inspect", "fixed-points", "shift", "stationary")  #: a first session, in this order; the rest by name
+ORDER = (
+    "train",
+    "inspect",
+    "fixed-points",
+    "shift",
+    "stationary",
+    "bias",
+    "preference",
+    "denoise",
+)  #: a first session, in this order; the rest by name
 
 
 class Commands(click.Group):

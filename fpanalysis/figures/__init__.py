@@ -1,23 +1,45 @@
 """Pictures of results: each plot draws what a result holds, on the axes given or new ones, and computes nothing."""
 
 from fpanalysis.figures._axes import PANELS
+from fpanalysis.figures.attenuation import attenuation_figure, plot_attenuation, plot_transmission
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
+from fpanalysis.figures.incentive import (
+    incentive_figure,
+    phase_figure,
+    plot_incentive,
+    plot_phase_diagram,
+    plot_valley,
+)
+from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
+from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 
 __all__ = [
     "PANELS",
     "POINT_STYLES",
     "SPECIAL_POINTS",
+    "attenuation_figure",
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
+    "incentive_figure",
+    "loss_figure",
+    "phase_figure",
+    "plot_attenuation",
     "plot_bifurcations",
     "plot_density",
     "plot_density_2d",
     "plot_fixed_points",
+    "plot_incentive",
+    "plot_loss_curve",
     "plot_outputs",
+    "plot_phase_diagram",
+    "plot_regulator",
     "plot_shift",
+    "plot_transmission",
+    "plot_valley",
+    "regulator_figure",
     "shift_figure",
 ]

@@ -77,7 +77,7 @@ def _unit(net: System, u: Array) -> float:
     h solves h = f(W h + c) iff h / unit does with c / unit. A power of two, by which division is exact."""
     if not isinstance(net, Network):
         return 1.0
-    x, drive = np.linspace(-3, 3, 31), net.drive(u)
+    x, drive = np.linspace(-3, 3, 31)[:, None], net.drive(u)
     if not drive.any() or not np.array_equal(net.activation.f(4 * x), 4 * net.activation.f(x)):
         return 1.0
     return float(2.0 ** np.frexp(np.abs(drive).max())[1])

@@ -83,6 +83,7 @@ class Found(NamedTuple):
 
     summary: Summary
     error: Summary
+    fine: Fine
     bias2: Array
     variance: Array
     untrusted: NDArray[np.bool_]
@@ -94,6 +95,7 @@ class Fine(NamedTuple):
     sigma: Array
     loss: Array
     bias2: Array
+    variance: Array
 
 
 def summary(outputs: Outputs, sigma: Array, within: tuple[float, float], trained: float) -> Summary:
@@ -129,7 +131,8 @@ def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine
     flat = (1, np.zeros(len(sigma)))  # the moments are even in sigma
     basis = CubicSpline(sigma, np.eye(len(sigma)), bc_type=(flat, "not-a-knot"))(fine)
     if outputs.own is not None:
-        return Fine(fine, basis @ outputs.own, np.full(len(fine), np.nan))
+        unknown = np.full(len(fine), np.nan)
+        return Fine(fine, basis @ outputs.own, unknown, unknown)
     variance = basis @ outputs.parts()[1].sum(axis=1)
     bias2 = np.einsum("fs,st,ft->f", basis, outputs.gram(), basis, optimize=True) - variance / outputs.trials
-    return Fine(fine, bias2 + variance, bias2)
+    return Fine(fine, bias2 + variance, bias2, variance)

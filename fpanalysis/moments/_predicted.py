@@ -50,7 +50,7 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
         np.nan,
         np.nan,
     )
-    return Found(found, error, *outputs.parts(), untrusted)
+    return Found(found, error, fine, *outputs.parts(), untrusted)
 
 
 def _width(fine: Fine, curve: Array, error: Array) -> float:

@@ -12,7 +12,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.moments._outputs import Found, Outputs, Problem, Summary, summary
+from fpanalysis.moments._outputs import Found, Outputs, Problem, Summary, between, summary
 from fpanalysis.network import Network
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def sampled(
     factor = float(student.ppf(0.975, blocks - 1)) * (blocks - 1) / sqrt(blocks)
     error = Summary(*(factor * np.std(values, axis=0) for values in zip(*left_out, strict=True)))
     bias2, variance = outputs.parts()
-    return Found(found, error, bias2, variance, np.zeros(bias2.shape, bool))
+    return Found(found, error, between(outputs, problem.sigma, within), bias2, variance, np.zeros(bias2.shape, bool))
 
 
 def _outputs(problem: Problem, sums: tuple[Array, ...], trials: int, loss: Loss | None) -> Outputs:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_levels, check_rng, of_shape
-from fpanalysis.moments._outputs import Found, Problem
+from fpanalysis.moments._outputs import Fine, Found, Problem
 from fpanalysis.moments._predicted import predicted
 from fpanalysis.moments._sampled import Loss, sampled
 from fpanalysis.moments.propagate import check_inputs
@@ -42,8 +42,9 @@ class LossCurve:
         slightly below zero where it is small. A loss that is not quadratic has no parts: NaN.
     error, bias2_error, variance_error : (S,), half-widths that cover the truth at 95 %.
     bias2_by_trial, variance_by_trial : (S, B), the parts of each input.
-    preferred, preferred_bias2 : the noise level of least loss and of least bias2 within the levels asked for, with
-        zbar(sigma) and Var z(sigma) interpolated between levels.
+    fine : the curve between the levels, ``.sigma``, ``.loss``, ``.bias2``, ``.variance``: z and its variance are
+        interpolated, which vary more slowly than their squares.
+    preferred, preferred_bias2 : the noise level of least loss and of least bias2 on the fine curve.
     preferred_error : 95 %, of `preferred` (NaN where it is not known).
     slope_zero : d loss / d sigma^2 at sigma = 0; negative: a little noise helps.
     slope_training : d loss / d sigma at the training noise; NaN where that lies outside the levels.
@@ -60,6 +61,7 @@ class LossCurve:
     variance_error: Array
     bias2_by_trial: Array
     variance_by_trial: Array
+    fine: Fine
     preferred: float
     preferred_bias2: float
     preferred_error: float
@@ -146,7 +148,7 @@ def _curve(found: Found, levels: Array, k: NDArray[np.intp], trained: float, pro
     value, error = found.summary, found.error
     bad = found.untrusted[k]
     codes = np.where(np.isfinite(value.loss[k]), np.where(bad.any(axis=1), 1, 0), 2).tolist()
-    status = tuple((Status.OK, Status.NOT_CONVERGED, Status.DIVERGED)[code] for code in codes)
+    status = tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes)
     return LossCurve(
         sigma=levels[k],
         **{name: getattr(value, name)[k] for name in ("loss", "bias2", "variance")},
@@ -155,6 +157,7 @@ def _curve(found: Found, levels: Array, k: NDArray[np.intp], trained: float, pro
         variance_error=error.variance[k],
         bias2_by_trial=found.bias2[k],
         variance_by_trial=found.variance[k],
+        fine=found.fine,
         preferred=value.preferred,
         preferred_bias2=value.preferred_bias2,
         preferred_error=error.preferred,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_sigma, of_shape
 from fpanalysis.moments._neglected import Neglected, neglected
-from fpanalysis.moments._step import Law, Step
+from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
 
@@ -48,7 +48,7 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
     The closure equations of :mod:`fpanalysis.stationary.closure` as a recursion in time (`_step`), exact for linear f.
     Where an input is held over the second half of the trial, the output's moments are corrected by the response to
     the third cumulants at its end; the second order, with a share of the first, is the stated error. A trial whose
-    law is far from a Gaussian (it passes near an unstable point, or basins exchange) has status "not converged".
+    law is far from a Gaussian (it passes near an unstable point, or basins exchange) has status "not Gaussian".
 
     Raises
     ------
@@ -89,11 +89,11 @@ def _moments(net: Network, law: Law, held: Array, q: Neglected, path: tuple[Arra
     last = np.maximum(spread[-1], 1e-300)
     ratio = q.variance / last
     mean_error = SAFETY * q.mean_left + SHARE * np.abs(q.mean)
-    error = SAFETY * q.variance_left + SHARE * np.abs(q.variance)
+    error = SAFETY * q.variance_left + SHARE * np.abs(q.variance) + CUT * spread[-1]
     closed = (q.variance_left <= CLOSED * last) & (q.mean_left <= CLOSED * np.sqrt(last)) & (np.abs(ratio) < CLOSED)
     finite = np.isfinite(law.m).all(axis=1) & np.isfinite(law.C).all(axis=(1, 2))
     codes = np.where(finite, np.where(closed.all(axis=1), 0, 1), 2).tolist()
-    status = tuple((Status.OK, Status.NOT_CONVERGED, Status.DIVERGED)[code] for code in codes)
+    status = tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes)
     use = held[:, None] & closed
     z += np.where(use, q.mean, 0.0)
     spread *= 1 + np.where(use, ratio, 0.0)

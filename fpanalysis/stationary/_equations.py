@@ -94,7 +94,8 @@ def iterate(problem: Problem, state: State, near: Solution | None = None, extra:
             solver = Lyapunov(jacobian(net, gains), np.float32)
         correction = solver.solve(r, PRECISION)
         correction = (correction + correction.T) / 2
-        last, change = change, float(np.abs(correction).max() / np.abs(C + correction).max())
+        size = float(np.abs(C + correction).max())  # 0 where every neuron is silent beyond the underflow
+        last, change = change, float(np.abs(correction).max()) / size if size != 0 else 0.0
         drift = float(np.abs(m - previous).max()) / (scale + float(np.abs(m - problem.start).max()))
         if not np.isfinite(change):
             raise NotConverged

@@ -28,7 +28,7 @@ def solve_one(problem: Problem) -> tuple[Law, Array]:
     Raises `NoLaw` or `Unresolved`.
     """
     diffusion, net = Diffusion.of(problem), problem.network
-    stable, cuts = _fixed_points(net, problem.u)
+    stable, cuts = fixed_points(net, problem.u)
     bend, scale = _bend(diffusion)
     return zero_flux(diffusion.along, float(diffusion.gamma[0]), bend, scale, cuts), stable
 
@@ -44,7 +44,7 @@ def _bend(diffusion: Diffusion) -> tuple[Array, Array]:
     return np.array([centre]), np.array([length / abs(w)])
 
 
-def _fixed_points(net: Network, u: Array) -> tuple[Array, Array]:
+def fixed_points(net: Network, u: Array) -> tuple[Array, Array]:
     """Stable and unstable zeros of F(h) - h, both ascending: between the points where F' = 1 and the kink it is
     monotone, so that its signs there miss none."""
     w, drive = float(net.W[0, 0]), float(net.drive(u)[0])

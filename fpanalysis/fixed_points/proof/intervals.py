@@ -72,8 +72,9 @@ class Search:
 
 
 def applicable(net: Network) -> bool:
-    """Whether `branch_and_prune` takes `net`: rank <= 5 or N <= 10, and an activation with known slope ranges."""
-    return net.activation.slope_peak is not None and (net.N <= SMALL or _rank(net, _singular_values(net)) <= RANK)
+    """Whether `branch_and_prune` takes `net`: rank <= 5 or N <= 10, and one activation with known slope ranges."""
+    f = net.activation
+    return f.alike and f.slope_peak is not None and (net.N <= SMALL or _rank(net, _singular_values(net)) <= RANK)
 
 
 def branch_and_prune(net: Network, u: ArrayLike | None = None, nodes: int = 200_000) -> Proof:
@@ -91,7 +92,7 @@ def branch_and_prune(net: Network, u: ArrayLike | None = None, nodes: int = 200_
     """
     if not applicable(net):
         raise InputError(
-            f"net must have rank <= {RANK} or N <= {SMALL} and an activation with a known `slope_peak`; found "
+            f"net must have rank <= {RANK} or N <= {SMALL} and one activation with a known `slope_peak`; found "
             f"{net!r} of rank {_rank(net, _singular_values(net))}: use find_fixed_points, which searches without proof"
         )
     u = net.check_input(u)

@@ -1,0 +1,177 @@
+"""fpanalysis preference: the loss against test noise, and which noise the network prefers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fpanalysis.cli._options import WIDE, NoiseRange
+from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+
+if TYPE_CHECKING:
+    from fpanalysis.cli._batch import Batch
+    from fpanalysis.moments import LossCurve
+    from fpanalysis.network import Network
+
+SINGLE = (
+    *("preferred", "preferred_bias2", "preferred_error", "slope_zero", "slope_training"),
+    *("loss_removed", "loss_trained", "ratio", "training_sigma"),
+)  #: numbers of a curve that go into the JSON document
+NEEDED = 1.05  #: R above which a network counts as depending on its noise
+NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
+
+
+@click.command(short_help="Loss against test noise, and the noise a network prefers.", context_settings=WIDE)
+@click.argument("model")
+@click.option("--noise", type=NoiseRange(), help="Test noise: start:stop, start:stop:count or a,b,c.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
+@click.option("--trials", default=128, show_default=True, help="Monte Carlo runs of each input; 0 for none.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and noise.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
+@click.option("--figure", "figure_path", metavar="FILE", help="Draw the curve (.png, .pdf, .svg).")
+def command(
+    model: str,
+    noise: tuple[float, ...] | None,
+    steps: int | None,
+    trials: int,
+    seed: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """Predict the loss of MODEL against test noise, split into bias^2 and variance, and the noise of least loss.
+
+    The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
+    --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
+    runs check it.
+
+    \b
+    Example:
+      $ fpanalysis preference model.pt --noise 0:0.75:4 --figure loss.png
+      noise     loss    bias²  variance  Monte Carlo  ± (95 %)  status
+          0    0.483    0.483         0        0.483         0  ok
+       0.25    0.234    0.233   0.00103        0.234     0.001  ok
+        0.5  0.00689  0.00214   0.00475      0.00683    0.0002  ok
+       0.75    0.272    0.264   0.00843        0.271     0.004  ok
+      Preferred noise 0.487 (bias² alone: 0.49); the network was trained at 0.5.
+      R = loss without noise / loss at the training noise = 70.1 ...
+    """
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
+    if 0 < trials < 4 or trials < 0:
+        raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
+    from fpanalysis.checkpoint import load
+    from fpanalysis.cli._batch import batch_of
+    from fpanalysis.moments import loss_curve
+
+    net = load(model)
+    chosen = batch_of(net, steps, seed)
+    curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
+    sampled = None
+    if trials:
+        sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+    if json_path is not None:
+        write_json(json_path, _document(net, chosen, curve, sampled))
+    if figure_path is not None:
+        from fpanalysis.figures import loss_figure
+
+        save_figure(figure_path, loss_figure(curve, sampled))
+    if json_path != "-":
+        _print(net, chosen, curve, sampled)
+        if figure_path is not None:
+            click.echo(f"\nFigure: {figure_path}")
+    if not curve.ok:
+        _explain(curve)
+        raise click.exceptions.Exit(3)
+
+
+def _print(net: Network, chosen: Batch, curve: LossCurve, sampled: LossCurve | None) -> None:
+    click.echo(f"{net!r}\n{chosen.source}; squared error, averaged over outputs, trials and counted steps")
+    columns = ["noise", "loss", "± (95 %)", "bias²", "variance", "Monte Carlo", "± (95 %)", "status"]
+    rows = []
+    for k, level in enumerate(curve.sigma):
+        row = [number(float(level), 4), number(float(curve.loss[k])), number(float(curve.error[k]), 1)]
+        row += [number(float(curve.bias2[k])), number(float(curve.variance[k]))]
+        if sampled is not None:
+            row += [number(float(sampled.loss[k])), number(float(sampled.error[k]), 1)]
+        rows.append([*row, curve.status[k].value])
+    table([name for k, name in enumerate(columns) if sampled is not None or k not in (5, 6)], rows)
+    best = _best(curve, sampled)
+    if best is not curve:
+        click.echo("Not every prediction can be relied on: what follows is Monte Carlo's.\n")
+    for sentence in findings(net, best):
+        click.echo(click.wrap_text(sentence, width=80) + "\n")
+
+
+def _best(curve: LossCurve, sampled: LossCurve | None) -> LossCurve:
+    """What the findings rest on: the prediction where it holds, else the samples if there are any."""
+    return curve if curve.ok or sampled is None else sampled
+
+
+def findings(net: Network, curve: LossCurve) -> Iterator[str]:
+    """Where the loss is least, what the removal of the noise does, and what follows."""
+    trained, top = curve.training_sigma, float(curve.sigma[-1])
+    edge = ", the end of the range: widen it" if curve.preferred == top and top > curve.sigma[0] else ""
+    told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
+    yield f"Preferred noise {number(curve.preferred)} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
+    helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"
+    slopes = f"Slope of the loss at zero noise: d loss / d σ² = {number(curve.slope_zero)} ({helps})"
+    if curve.slope_training == curve.slope_training and trained:
+        slopes += f"; at the training noise: d loss / d σ = {number(curve.slope_training)}"
+    yield f"{slopes}."
+    if trained:
+        removed, kept = number(curve.loss_removed), number(curve.loss_trained)
+        yield (
+            f"R = loss without noise / loss at the training noise = {number(curve.ratio)} ({removed} / {kept}). "
+            f"{verdict(net, curve)}"
+        )
+
+
+def verdict(net: Network, curve: LossCurve) -> str:
+    """What the curve says about the network and its training noise."""
+    trained = curve.training_sigma
+    if curve.ratio > NEEDED and curve.preferred >= NEAR * trained:
+        return "The network depends on its training noise. 'fpanalysis denoise' makes one that does not."
+    if curve.ratio > NEEDED:
+        return "The network does better with some noise than with none, though not at its training noise."
+    if net.placement == "in" and curve.preferred_bias2 >= NEAR * trained:
+        return (
+            "Training absorbed the shift of the fixed points (bias² is least near the training noise), but the "
+            "variance that noise adds costs more: the network does better without noise, and better still de-noised "
+            "('fpanalysis denoise')."
+        )
+    return "The network does not depend on its training noise: it does best with little or none."
+
+
+def _document(net: Network, chosen: Batch, curve: LossCurve, sampled: LossCurve | None) -> dict[str, Any]:
+    """NaN and infinities become null when it is written."""
+    best = _best(curve, sampled)
+    return {
+        "schema": "fpanalysis.preference/1",
+        "version": curve.provenance.version,
+        "model": net.hash,
+        "trials": chosen.source,
+        "findings_from": best.method,
+        **{name: getattr(best, name) for name in SINGLE},
+        "verdict": verdict(net, best) if best.training_sigma else None,
+        "curve": _levels(curve),
+        "monte_carlo": None if sampled is None else _levels(sampled) | {"seed": sampled.provenance.seed},
+    }
+
+
+def _levels(curve: LossCurve) -> dict[str, Any]:
+    names = ("sigma", "loss", "error", "bias2", "bias2_error", "variance", "variance_error")
+    return {name: getattr(curve, name).tolist() for name in names} | {"status": [s.value for s in curve.status]}
+
+
+def _explain(curve: LossCurve) -> None:
+    """Each status that occurred, with its advice and the inputs it is about, on stderr."""
+    for status in dict.fromkeys(status for status in curve.status if not status.ok):
+        at = [k for k, other in enumerate(curve.status) if other is status]
+        trials = sorted({int(b) for k in at for b in curve.untrusted[k].nonzero()[0]})
+        levels = ", ".join(f"{curve.sigma[k]:.4g}" for k in at)
+        click.echo(f"\nstatus at noise {levels}: {status}", err=True)
+        if trials:
+            shown = ", ".join(map(str, trials[:8])) + (", ..." if len(trials) > 8 else "")
+            click.echo(f"  where the law is far from a Gaussian: input number {shown} (from 0)", err=True)

@@ -1,0 +1,76 @@
+"""Loss against test noise and its parts: plots of a `LossCurve`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fpanalysis.figures._axes import NOISY, SECOND, SILENT, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpanalysis.moments import LossCurve
+
+PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("loss", "error", "loss", {"color": "black", "lw": 2}),
+    ("bias2", "bias2_error", "bias²: the mean output misses the target", {"color": NOISY, "lw": 1.4}),
+    ("variance", "variance_error", "variance of the output", {"color": SILENT, "lw": 1.4}),
+)
+DECADES = 3.0  #: shown below the largest loss
+
+
+def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes | None = None) -> Axes:
+    """Loss, bias^2 and variance of `curve` against the noise, the points of `sampled` with error bars on top; the
+    training noise as a dotted line, the preferred noise as a triangle."""
+    ax = new_axes(ax, width=6.4)
+    for name, _, label, style in PARTS:
+        values = getattr(curve.fine, name)
+        if np.isfinite(values).any():
+            ax.plot(curve.fine.sigma, np.where(values > 0, values, np.nan), label=label, **style)
+    if sampled is not None:
+        _points(sampled, ax)
+    _mark_levels(curve, ax)
+    ax.set_yscale("log")
+    top = float(np.nanmax(curve.loss, initial=1e-300))
+    ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
+    ax.margins(x=0.02)
+    ax.set_xlabel("test noise σ (per step)")
+    ax.set_ylabel("expected loss")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
+    return ax
+
+
+def _points(sampled: LossCurve, ax: Axes) -> None:
+    for name, error, _, style in PARTS:
+        values, bars = getattr(sampled, name), getattr(sampled, error)
+        if not np.isfinite(values).any():
+            continue
+        ends = np.array([np.minimum(bars, 0.9 * np.abs(values)), bars])
+        text = "Monte Carlo (95 %)" if name == "loss" else None
+        shown = np.where(values > 0, values, np.nan)
+        ax.errorbar(sampled.sigma, shown, ends, fmt="o", ms=3.5, mfc="white", color=style["color"], lw=1, label=text)
+
+
+def _mark_levels(curve: LossCurve, ax: Axes) -> None:
+    if curve.training_sigma > 0:
+        ax.axvline(curve.training_sigma, color="0.6", lw=1, ls=":", zorder=0)
+        where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        ax.annotate(
+            "training noise", (curve.training_sigma, 0.97), xytext=(4, 0), va="top", rotation=90, color="0.4",
+            fontsize="x-small", **where,
+        )  # fmt: skip
+    if np.isfinite(curve.preferred):
+        loss = float(np.interp(curve.preferred, curve.fine.sigma, curve.fine.loss))
+        label = f"preferred noise {curve.preferred:.3g}"
+        ax.plot(curve.preferred, loss, "v", color=SECOND, ms=9, mec="white", clip_on=False, zorder=5, label=label)
+
+
+def loss_figure(curve: LossCurve, sampled: LossCurve | None = None) -> Any:
+    """A figure of its own."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    plot_loss_curve(curve, sampled, figure.subplots())
+    return figure

@@ -1,0 +1,114 @@
+"""The command `preference`: what it prints against the curve it shows, its JSON, figure and exit statuses."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fpanalysis as fpa
+from fpanalysis import figures
+from fpanalysis.cli import main
+from fpanalysis.cli._batch import batch_of
+from fpanalysis.cli.preference import verdict
+
+NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
+REGULATOR = NETWORKS / "regulator-relu-in-0.5.pt"
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["preference", *map(str, arguments)])
+
+
+def regulator_curve(sigma, **settings):
+    net = fpa.load(REGULATOR)
+    batch, h0, _ = batch_of(net)
+    return net, fpa.loss_curve(net, batch, sigma, h0=h0, **settings)
+
+
+def test_the_table_is_the_curve():
+    done = run(REGULATOR, "--noise", "0:1:3", "--trials", "64", "--seed", "3")
+    assert done.exit_code == 0
+    _, curve = regulator_curve([0, 0.5, 1.0])
+    _, sampled = regulator_curve([0, 0.5, 1.0], method="monte-carlo", trials=64, rng=3)
+    rows = [line.split() for line in done.output.splitlines() if line.rstrip().endswith("ok")]
+    for k, row in enumerate(rows):
+        numbers = [curve.loss[k], curve.bias2[k], curve.variance[k], sampled.loss[k]]
+        assert [row[1], row[3], row[4], row[5]] == [f"{value:.3g}" for value in numbers]
+    text = " ".join(done.output.split())
+    assert f"Preferred noise {curve.preferred:.3g}" in text
+    assert f"= {curve.ratio:.3g} ({curve.loss_removed:.3g} / {curve.loss_trained:.3g})" in text
+    assert "depends on its training noise" in text
+
+
+def test_json_is_one_document_and_nothing_else(tmp_path):
+    done = run(REGULATOR, "--noise", "0:1:5", "--trials", "0", "--json", "-")
+    document = json.loads(done.stdout)
+    assert document["schema"] == "fpanalysis.preference/1"
+    assert document["monte_carlo"] is None
+    _, curve = regulator_curve(np.linspace(0, 1, 5))
+    assert document["curve"]["loss"] == curve.loss.tolist()
+    assert document["ratio"] == curve.ratio
+
+
+def test_noise_outside_needs_no_noise():
+    net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
+    batch, h0, source = batch_of(net)
+    assert "11 condition(s), 120 steps, the last 80 count" in source
+    curve = fpa.loss_curve(net, batch, np.linspace(0, 0.6, 4), h0=h0)
+    assert curve.ratio < 1
+    assert "does not depend" in verdict(net, curve)
+
+
+def test_a_prediction_that_does_not_hold_gives_way_to_sampling():
+    """One bistable neuron whose trial starts at the unstable point."""
+    net = fpa.Network(
+        W=[[2.0]], gamma=0.5, activation="tanh", sigma=0.3, conditions=np.zeros((1, 0)), targets=np.zeros((1, 1))
+    )
+    (inputs, targets, mask), h0, source = batch_of(net, steps=30)
+    assert h0 is None
+    assert "30 steps, the last 15 count" in source
+    curve = fpa.loss_curve(net, (inputs, targets, mask), [0.3])
+    sampled = fpa.loss_curve(net, (inputs, targets, mask), [0.3], "monte-carlo")
+    off = abs(curve.loss[0] - sampled.loss[0]) > curve.error[0] + 2 * sampled.error[0]
+    assert not (curve.ok and off)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing.pt"], 1, "no such file"),
+        ([REGULATOR, "--noise", "1:0"], 2, "reversed"),
+        ([REGULATOR, "--trials", "2"], 2, "at least 4"),
+        ([REGULATOR, "--figure", "curve.xyz"], 1, "curve.xyz"),
+        ([REGULATOR, "--steps", "0"], 2, "--steps"),
+    ],
+)
+def test_bad_input(arguments, code, message):
+    done = run(*arguments)
+    assert done.exit_code == code
+    assert message in done.output
+    assert "Traceback" not in done.output
+
+
+def test_without_task_or_targets_it_says_what_is_missing(tmp_path):
+    fpa.save(fpa.Network(W=[[0.1]], sigma=0.1), tmp_path / "bare.pt")
+    done = run(tmp_path / "bare.pt")
+    assert done.exit_code == 1
+    assert "conditions with targets" in done.output
+
+
+def test_the_figure_draws_the_curve_and_the_points(tmp_path):
+    _, curve = regulator_curve(np.linspace(0, 1, 5))
+    _, sampled = regulator_curve(np.linspace(0, 1, 5), method="monte-carlo", trials=32)
+    ax = figures.plot_loss_curve(curve, sampled)
+    loss, bias2 = ax.get_lines()[:2]
+    np.testing.assert_array_equal(loss.get_data(), [curve.fine.sigma, curve.fine.loss])
+    np.testing.assert_array_equal(bias2.get_ydata(), curve.fine.bias2)
+    assert len(ax.containers) == 3
+    plt.close(ax.figure)
+    done = run(REGULATOR, "--noise", "0:1:3", "--trials", "8", "--figure", tmp_path / "loss.png")
+    assert done.exit_code == 0
+    assert (tmp_path / "loss.png").stat().st_size > 5000
