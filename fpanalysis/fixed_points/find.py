@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import proof as exhaustive
+from fpanalysis.fixed_points.kinks import kinked
 from fpanalysis.fixed_points.proof import NO_LOOPS, Proof
 from fpanalysis.fixed_points.result import FixedPoints, is_stable
 from fpanalysis.fixed_points.search import Search
@@ -94,7 +95,8 @@ def _find(net: System, u: Array, rng: Generator, prove: bool | None) -> tuple[Se
     if proof is None:
         return search, None
     if proof.method == NO_LOOPS:  # det(I - dF/dh) is 1, small as singular values may become over many layers
-        search.points.add(proof.h, np.ones(1, int))
+        assert isinstance(net, Network)
+        search.points.add(proof.h, np.where(kinked(net, proof.h, u).any(axis=1), 0, 1))
         return search, proof
     search.include(np.vstack([proof.h, proof.singular]))
     inside = ((search.points.h >= proof.box[0]) & (search.points.h <= proof.box[1])).all(axis=1)
