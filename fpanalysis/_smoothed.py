@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 ORDER = 60  #: terms of the sum for Var f_s
 END = 13.0  #: standard deviations at which that quadrature ends
+QUICK_ORDER, QUICK_PRECISION = 24, 1e-6  #: the same of `expansion`
 PRECISION = 1e-13  #: of that sum, relative; where it cannot be had, a quadrature takes its place
 ODD = (
     "tanh",
@@ -136,7 +137,9 @@ class Smoothed(Activation):
     def _moments(self, a: Array, t: Array) -> Moments:
         r = np.hypot(self.s, t)
         M, G, V, beta = self.base.moments(a, r)
-        return Moments(M, G, self._variance(a, t, r, V), self._beta(a, t, beta))
+        return Moments(
+            M, G, self._variance(a, t, (t / r) ** 2, V, self.base.hermite(a, r, ORDER)), self._beta(a, t, beta)
+        )
 
     def _beta(self, a: Array, t: Array, beta: Array) -> Array:
         """E f_s - f_s(a): where t < s, the integral; else the difference of beta(a, r) and beta(a, s)."""
@@ -148,14 +151,13 @@ class Smoothed(Activation):
         bends = (w_k * self._curvature(a, np.sqrt(s**2 + tau_k * t**2)) for tau_k, w_k in zip(tau, w, strict=True))
         return np.where(t < s, t**2 / 2 * sum(bends), plain)
 
-    def _variance(self, a: Array, t: Array, r: Array, V: Array) -> Array:
-        """The sum over k, whose rest is at most rho^(ORDER + 1) times what the c_k^2 summed leave of V(a, r)."""
-        rho = (t / r) ** 2
-        c2 = self.base.hermite(a, r, ORDER)[..., 1:] ** 2
-        total = (c2 * rho[..., None] ** np.arange(1, ORDER + 1)).sum(axis=-1)
-        rest = rho ** (ORDER + 1) * np.maximum(V - c2.sum(axis=-1), 0.0)
+    def _variance(self, a: Array, t: Array, rho: Array, V: Array, c: Array, precision: float = PRECISION) -> Array:
+        """The sum over k, whose rest is at most rho^(K + 1) times what the c_k^2 summed leave of V(a, r)."""
+        K, c2 = c.shape[-1] - 1, c[..., 1:] ** 2
+        total = (c2 * rho[..., None] ** np.arange(1, K + 1)).sum(axis=-1)
+        rest = rho ** (K + 1) * np.maximum(V - c2.sum(axis=-1), 0.0)
         total = np.where(rho == 1, V, total)
-        short = (rest > PRECISION * total) & (rho < 1)
+        short = (rest > precision * total) & (rho < 1)
         return np.where(short, self._variance_by_quadrature(a, t), total) if short.any() else total
 
     def _variance_by_quadrature(self, a: Array, t: Array) -> Array:
@@ -177,8 +179,11 @@ class Smoothed(Activation):
         return self.base.hermite(a, r, K) * scale[..., None] ** np.arange(K + 1)
 
     def _expansion(self, a: Array, t: Array, K: int) -> Expansion:
-        moments = self.moments(a, t)
-        return Expansion(self._hermite(a, t, K), moments.G, moments.V)
+        r = np.hypot(self.s, t)
+        scale = np.divide(t, r, out=np.zeros_like(r), where=r > 0)
+        c, G, V = self.base.expansion(a, r, max(K, QUICK_ORDER))
+        variance = self._variance(a, t, scale**2, V, c, QUICK_PRECISION)
+        return Expansion(c[..., : K + 1] * scale[..., None] ** np.arange(K + 1), G, np.where(t > 0, variance, 0.0))
 
 
 def _deviation(s: ArrayLike) -> Array:

@@ -34,14 +34,8 @@ If fpanalysis contributed to your work, please cite the software and the papers 
 """
 
 ORDER = (
-    "train",
-    "inspect",
-    "fixed-points",
-    "shift",
-    "stationary",
-    "bias",
-    "preference",
-    "denoise",
+    *("train", "inspect", "fixed-points", "shift", "stationary"),
+    *("bias", "preference", "denoise", "regulator"),
 )  #: a first session, in this order; the rest by name
 
 
