@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpanalysis.checks import check_sigma
 from fpanalysis.feedforward import layer_sizes
 from fpanalysis.moments._passed_on import Change, Entering, changes
-from fpanalysis.moments._step import Rates, rates
+from fpanalysis.moments._step import CUT, Rates, rates
 from fpanalysis.moments.propagate import CLOSED, SAFETY, SHARE
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
@@ -67,7 +67,7 @@ class Layers:
     layers : L laws.
     output, output_variance : (B, n_out), mean and variance of z.
     output_error, output_variance_error : (B, n_out), what they may be off by (95 %).
-    status : one per input; "not converged" where a layer's law is far from a Gaussian.
+    status : one per input; "not Gaussian" where a layer's law is far from a Gaussian.
     """
 
     layers: tuple[Layer, ...]
@@ -120,7 +120,7 @@ def layers(net: Network, u: ArrayLike | None = None, sigma: ArrayLike | None = N
 def passes(net: Network, inputs: Array, counted: NDArray[np.bool_]) -> bool:
     """Whether the `counted` steps (T,) of trials with `inputs` (T, B, n_in) show nothing but the laws of `layers`."""
     sizes = layer_sizes(net)
-    if sizes is None or not _alike(net, sizes):
+    if sizes is None or not net.activation.alike:
         return False
     return int(counted.argmax()) >= len(sizes) - 1 and bool((inputs == inputs[0]).all())
 
@@ -131,22 +131,12 @@ def _checked(net: Network) -> tuple[int, ...]:
     sizes = layer_sizes(net)
     if sizes is None:
         raise InputError(f"net must be a feedforward network, made by fpanalysis.feedforward; found {net!r}")
-    if not _alike(net, sizes):
+    if not net.activation.alike:
         raise InputError(
             f"activation {net.activation.name!r} has parameters for each neuron, which are not known by layer: use "
             "fpanalysis.moments.propagate"
         )
     return sizes
-
-
-def _alike(net: Network, sizes: tuple[int, ...]) -> bool:
-    """Whether the activation fits each layer by itself."""
-    try:
-        for n in sizes:
-            net.activation.check_size(n)
-    except InputError:
-        return False
-    return True
 
 
 class Passed(NamedTuple):
@@ -201,8 +191,8 @@ def _result(net: Network, passed: list[Passed], found: list[Change]) -> Layers:
         output=z + np.where(use[:, None], dz[:, 0], 0.0),
         output_variance=spread + np.where(use[:, None], dv[:, 0], 0.0),
         output_error=_error(dz, use),
-        output_variance_error=_error(dv, use),
-        status=tuple((Status.OK, Status.NOT_CONVERGED, Status.DIVERGED)[code] for code in codes),
+        output_variance_error=_error(dv, use) + CUT * spread,
+        status=tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes),
     )
 
 
@@ -214,7 +204,7 @@ def _layer(p: Passed, change: Change, use: NDArray[np.bool_]) -> Layer:
         mean=p.f.M + np.where(use[:, None], change.m[:, 0], 0.0),
         cov=p.C + np.where(use[:, None, None], change.C[:, 0], 0.0),
         error=_error(change.m, use),
-        variance_error=_error(dv, use),
+        variance_error=_error(dv, use) + CUT * np.einsum("bii->bi", p.C),
     )
 
 
