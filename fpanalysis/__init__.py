@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Network": "fpanalysis.network",
     "Noise": "fpanalysis.noise",
+    "feedforward": "fpanalysis.feedforward",
     "Activation": "fpanalysis.activations",
     "InputError": "fpanalysis.results",
     "Provenance": "fpanalysis.results",

@@ -301,7 +301,8 @@ def test_what_cannot_be_a_cell(module, message):
     [
         (Noisy(), "gives two results for one state: dropout, noise"),
         (lambda u, h: h + torch.randn_like(h), "gives two results for one state"),
-        (nn.Sequential(nn.Linear(4, 4)), "cannot be evaluated .*it must take"),
+        (nn.Sequential(nn.Linear(4, 4)), "no layer of Linear and activation"),
+        (lambda u: u, "cannot be evaluated .*it must take"),
         (lambda u, h: h[:, :2], r"returned shape \(8, 2\) for 8 states of N = 4"),
         (lambda u, h: (h, h), "returned tuple, not one tensor"),
         (lambda u, h: FLOAT32(h), r"cannot be evaluated .* make all it uses float64 \(module.double\(\)\)"),

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from fpanalysis.network import Network
 
-STEPS = 200  #: of a trial, where no task says; the last half counts
 TRIALS = 32  #: inputs drawn from a task whose inputs change in time
 
 
@@ -33,6 +32,8 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
     """
     import numpy as np
 
+    from fpanalysis.feedforward import layer_sizes
+    from fpanalysis.moments import held
     from fpanalysis.tasks import available, get_task
 
     name = net.info.get("task")
@@ -46,11 +47,11 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
         inputs, targets, mask = (np.asarray(part, float) for part in task.batch(TRIALS, seed))
         source = f"{TRIALS} trials of {task.name}"
     else:
-        T = steps or (task.T if task else STEPS)
-        counted = min(task.counted, T) if task else T // 2
-        inputs, targets = (np.repeat(value[None], T, axis=0) for value in (net.conditions, net.targets))
-        mask = np.zeros(inputs.shape[:2])
-        mask[-counted:] = 1
-        source = f"{len(net.conditions)} condition(s), {T} steps, the last {counted} count"
+        feedforward = layer_sizes(net) is not None  # an input takes a step per layer, whatever the task's trials
+        T = steps or (task.T if task and not feedforward else None)
+        last = min(task.counted, T) if task and T and not feedforward else None
+        inputs, targets, mask = held(net, steps=T, counted=last)
+        last = int(np.count_nonzero(mask[:, 0]))
+        source = f"{len(net.conditions)} condition(s), {len(mask)} steps, the last {last} count{'s' * (last == 1)}"
     h0 = None if task is None else np.asarray(task.initial_state(targets, net.N), float)
     return Batch((inputs, targets, mask), h0, source)

@@ -190,6 +190,8 @@ def _motion(points: FixedPoints) -> str:
 
 def _reason(points: FixedPoints) -> str:
     if points.box is not None and points.proof is not None:
+        if points.proof.method == "no loops":
+            return "no neuron acts back on itself, so there is exactly one fixed point."
         return f"every fixed point{_region(points.box)} is listed, by an exhaustive search ({points.proof.method})."
     return f"{_audit(points)} {_unproven(points)}"
 

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng
 from fpanalysis.fixed_points import proof as exhaustive
-from fpanalysis.fixed_points.proof import Proof
+from fpanalysis.fixed_points.kinks import kinked
+from fpanalysis.fixed_points.proof import NO_LOOPS, Proof
 from fpanalysis.fixed_points.result import FixedPoints, is_stable
 from fpanalysis.fixed_points.search import Search
 from fpanalysis.network import Network
@@ -33,7 +34,8 @@ def find_fixed_points(
     not decide everything, Newton's iteration starts, round after round, from noise-free and noisy trajectories, from
     random states along the directions that W amplifies, and from midpoints and mixtures of the points already found,
     until rounds find nothing new but all that is known again, and the indices of the points, where they must, sum
-    to 1. Every point returned is a zero to rounding: nothing slow but moving is reported as fixed.
+    to 1. A network without loops has one point, which needs no search. Every point returned is a zero to rounding:
+    nothing slow but moving is reported as fixed.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def find_fixed_points(
         raise InputError(f"prove must be True, False or None; found {prove!r}")
     u = net.check_condition(u)
     seed = int(rng) if isinstance(rng, int | np.integer) else None
-    if prove and not exhaustive.available(net):
+    if prove and not exhaustive.available(net) and exhaustive.only_point(net, u) is None:
         raise InputError(
             "prove=True needs a ReLU network, or one of rank <= 5 or of at most 10 neurons whose activation has a "
             f"known slope range; found {net!r}"
@@ -85,11 +87,17 @@ def _unit(net: System, u: Array) -> float:
 def _find(net: System, u: Array, rng: Generator, prove: bool | None) -> tuple[Search, Proof | None]:
     """The search, with the points of the proof among its own, and the proof if there is one."""
     search = Search(net, u, rng)
-    proof = None if prove is False else exhaustive.prove(net, u, THOROUGH if prove else 1)
+    proof = exhaustive.only_point(net, u)
+    if proof is None and prove is not False:
+        proof = exhaustive.prove(net, u, THOROUGH if prove else 1)
     if proof is None or not proof.complete or not np.isinf(proof.box).all():
         search.run()
     if proof is None:
         return search, None
+    if proof.method == NO_LOOPS:  # det(I - dF/dh) is 1, small as singular values may become over many layers
+        assert isinstance(net, Network)
+        search.points.add(proof.h, np.where(kinked(net, proof.h, u).any(axis=1), 0, 1))
+        return search, proof
     search.include(np.vstack([proof.h, proof.singular]))
     inside = ((search.points.h >= proof.box[0]) & (search.points.h <= proof.box[1])).all(axis=1)
     if proof.complete and not inside.all():

@@ -1,6 +1,9 @@
-"""Moments in time: mean and covariance along an input sequence, and the loss curve that follows from them."""
+"""Moments in time and through layers: mean and covariance along an input sequence or a feedforward network, and the
+loss curve that follows from them."""
 
+from fpanalysis.moments.layers import Layer, Layers, layers
 from fpanalysis.moments.loss import LossCurve, loss_curve
 from fpanalysis.moments.propagate import Moments, propagate
+from fpanalysis.moments.trials import held
 
-__all__ = ["LossCurve", "Moments", "loss_curve", "propagate"]
+__all__ = ["Layer", "Layers", "LossCurve", "Moments", "held", "layers", "loss_curve", "propagate"]

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, summary
-from fpanalysis.moments.propagate import propagate
+from fpanalysis.moments.layers import Layers, layers, passes
+from fpanalysis.moments.propagate import Moments, propagate
 
 Array = NDArray[np.float64]
 
@@ -20,17 +21,25 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
     bias, spread = np.empty((2, S, T, B, problem.net.n_out))
     dz, dv = np.empty_like(bias), np.empty_like(spread)
     open_ = np.zeros((S, B), bool)
+    settled = passes(problem.net, problem.inputs, counted)
     for k, level in enumerate(problem.levels):
-        law = propagate(problem.net, problem.inputs, level, problem.start)
-        bias[k], spread[k] = law.output[counted] - problem.targets[counted], law.output_variance[counted]
-        dz[k], dv[k] = law.output_error[counted], law.output_variance_error[counted]
+        law: Moments | Layers
+        found: tuple[Array, ...]
+        if settled:
+            law = layers(problem.net, problem.inputs[0], level)
+            found = law.output, law.output_variance, law.output_error, law.output_variance_error
+        else:
+            law = propagate(problem.net, problem.inputs, level, problem.start)
+            found = tuple(values[counted] for values in law.outputs)
+        bias[k], spread[k], dz[k], dv[k] = found
         open_[k] = [not status.ok for status in law.status]
+    bias -= problem.targets[counted]
     outputs = Outputs(bias, spread, weight)
-    found = summary(outputs, sigma, within, trained)
+    curve = summary(outputs, sigma, within, trained)
     # trials err with different signs; the bound takes them all as one
     bias_errors = np.einsum("stbo,tb->sb", 2 * np.abs(bias) * dz + dz**2, weight)
     variance_errors = np.einsum("stbo,tb->sb", dv, weight)
-    untrusted = open_ & ~(bias_errors + variance_errors <= MATTERS * found.loss[:, None])
+    untrusted = open_ & ~(bias_errors + variance_errors <= MATTERS * curve.loss[:, None])
     bias_error, variance_error = bias_errors.sum(axis=1), variance_errors.sum(axis=1)
     fine = between(outputs, sigma, within)
     error = Summary(
@@ -42,7 +51,7 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
         np.nan,
         np.nan,
     )
-    return Found(found, error, fine, *outputs.parts(), untrusted)
+    return Found(curve, error, fine, *outputs.parts(), untrusted)
 
 
 def _width(fine: Fine, curve: Array, error: Array) -> float:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.activations import Activation
 from fpanalysis.gaussian import mehler_sum
 from fpanalysis.network import Network
 
@@ -46,6 +47,31 @@ class Inputs(NamedTuple):
     Q: Array  #: (B, N, N), covariance of f(x), without noise outside
 
 
+class Rates(NamedTuple):
+    """The law of f(x): deviation s of x, mean M, gain G, variance V (B, N each), covariance Q (B, N, N)."""
+
+    s: Array
+    M: Array
+    G: Array
+    V: Array
+    Q: Array
+
+
+def rates(activation: Activation, a: Array, S: Array, variance: Array) -> Rates:
+    """The law of f(x), x ~ N(a, S + diag variance), for a (B, N) and S (B, N, N), which is overwritten."""
+    diagonal = np.arange(a.shape[-1])
+    s = np.sqrt(np.maximum(S[..., diagonal, diagonal], 0.0) + variance)
+    c, G, V = activation.expansion(a, s, ORDER)
+    inverse = np.where(s > 0, 1 / np.where(s > 0, s, 1.0), 0.0)
+    S *= inverse[..., :, None]
+    S *= inverse[..., None, :]
+    S[..., diagonal, diagonal] = 0.0
+    np.clip(S, -1.0, 1.0, out=S)
+    Q = mehler_sum(c[..., : _enough(c, V, S) + 1], S)
+    Q[..., diagonal, diagonal] = V
+    return Rates(s, c[..., 0], G, V, Q)
+
+
 class Step:
     """The map from (m, C) to (m', C') of `net` at the noise `sigma` (N,)."""
 
@@ -62,23 +88,14 @@ class Step:
 
     def inputs(self, law: Law, drive: Array) -> Inputs:
         """What enters f at the state `law` and the drive W_in u + b (B, N)."""
-        W, diagonal = self.net.W, self.diagonal
+        W = self.net.W
         if self.rate:
             a, CO = law.m @ W.T + drive, law.C @ W.T
             S = W @ CO
         else:
             a, CO, S = law.m, law.C, law.C.copy()
-        s2 = np.maximum(S[..., diagonal, diagonal], 0.0) + self.inside
-        s = np.sqrt(s2)
-        c, G, V = self.net.activation.expansion(a, s, ORDER)
-        inverse = np.where(s > 0, 1 / np.where(s > 0, s, 1.0), 0.0)
-        S *= inverse[..., :, None]
-        S *= inverse[..., None, :]
-        S[..., diagonal, diagonal] = 0.0
-        np.clip(S, -1.0, 1.0, out=S)
-        Q = mehler_sum(c[..., : _enough(c, V, S) + 1], S)
-        Q[..., diagonal, diagonal] = V
-        return Inputs(a, s, c[..., 0], G, V, CO * G[..., None, :], Q)
+        f = rates(self.net.activation, a, S, self.inside)
+        return Inputs(a, f.s, f.M, f.G, f.V, CO * f.G[..., None, :], f.Q)
 
     def law(self, law: Law, drive: Array, x: Inputs) -> Law:
         """The law one step later."""

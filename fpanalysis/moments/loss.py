@@ -5,7 +5,8 @@ target, averaged over outputs, trials and counted steps,
 
     E loss(sigma) = mean (zbar - z*)^2 + mean Var z = bias^2 + variance
 
-so the whole curve follows from the moments of the output (`propagate`), without sampling; Monte Carlo checks it.
+so the whole curve follows from the moments of the output (`propagate`; `layers` where inputs are held until they have
+passed a feedforward network), without sampling; Monte Carlo checks it.
 """
 
 from __future__ import annotations

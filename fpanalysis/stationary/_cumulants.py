@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,19 +68,38 @@ class Source:
     R: Array  #: (N, N), of the covariance equation
 
 
+class Additions(NamedTuple):
+    """What cumulants add to E f_i (N,), Cov(h_j, f_i) (N, N) and Var f_i (N,)."""
+
+    f: Array
+    X: Array
+    V: Array
+
+
+def first_additions(x: Nonlinear, q: Cumulants, c: Array) -> Additions:
+    """To first order in the third cumulants, with c = Cov(h_j, o_i)."""
+    M, t = x.M, q.t
+    return Additions(M[3] * t / 6, M[2] / 2 * q.T + M[4] * t / 6 * c, x.W[3] * t / 6)
+
+
+def second_additions(x: Nonlinear, q: Cumulants, c: Array) -> tuple[Additions, Additions]:
+    """To first order in the fourth cumulants, and to second order in the third."""
+    M, W, t, k = x.M, x.W, q.t, q.k
+    return (
+        Additions(M[4] * k / 24, M[3] / 6 * q.K + M[5] * k / 24 * c, W[4] * k / 24),
+        Additions(M[6] * t**2 / 72, M[5] * t / 12 * q.T + M[7] * t**2 / 72 * c, W[6] * t**2 / 72),
+    )
+
+
 def first_order(net: Network, C: Array, G: Array, x: Nonlinear, q: Cumulants) -> Source:
     """The terms of first order in the third cumulants, at the covariance C."""
-    X = x.M[2] / 2 * q.T + x.M[4] * q.t / 6 * _with_inputs(net, C)
-    return _source(net, G, x.M[3] * q.t / 6, X, x.W[3] * q.t / 6)
+    return _source(net, G, *first_additions(x, q, _with_inputs(net, C)))
 
 
 def second_order(net: Network, C: Array, G: Array, x: Nonlinear, q: Cumulants) -> tuple[Source, Source]:
     """The terms of first order in the fourth cumulants, and those of second order in the third."""
-    M, W, t, k, c = x.M, x.W, q.t, q.k, _with_inputs(net, C)
-    return (
-        _source(net, G, M[4] * k / 24, M[3] / 6 * q.K + M[5] * k / 24 * c, W[4] * k / 24),
-        _source(net, G, M[6] * t**2 / 72, M[5] * t / 12 * q.T + M[7] * t**2 / 72 * c, W[6] * t**2 / 72),
-    )
+    fourth, third = second_additions(x, q, _with_inputs(net, C))
+    return _source(net, G, *fourth), _source(net, G, *third)
 
 
 def _with_inputs(net: Network, C: Array) -> Array:
@@ -148,7 +168,7 @@ def _sum_over_lags(
     terms: list[NDArray] = []  # at the present stride
     for _ in range(EVALUATIONS):
         OB = B if O is None else O @ B
-        terms.append(_term(B, OB[:, :N], OB[:, N:], third, fourth))
+        terms.append(lag_term(B, OB[:, :N], OB[:, N:], third, fourth))
         total += stride * terms[-1]
         if not np.isfinite(total).all():
             break
@@ -172,15 +192,15 @@ def _ratio(terms: list[NDArray]) -> float:
     return float(np.clip(np.linalg.norm(terms[-1]) / max(float(np.linalg.norm(terms[-2])), 1e-38), 0.0, 0.9))
 
 
-def _term(B: NDArray, F: NDArray, E: NDArray, third: Sequence[NDArray], fourth: Sequence[NDArray]) -> NDArray:
-    """The terms of T and of K at one lag, side by side, (N, 2 N); B = (J^n P, J^n U)."""
-    N = len(B)
+def lag_term(B: NDArray, F: NDArray, E: NDArray, third: Sequence[NDArray], fourth: Sequence[NDArray]) -> NDArray:
+    """The terms of T and of K at one lag, side by side, (J, 2 I); B = (J^n P, J^n U), (J, 2 n_e), F and E (I, n_e)."""
+    n_e = F.shape[1]
     M2, n12, n03 = third
     M3, n22, n13, n04 = fourth
     FF, FE, EE = F * F, F * E, E * E
     by_P = np.vstack([2 * M2 * FE + n12 * EE, (3 * M3 * FF + 3 * n22 * FE + n13 * EE) * E])
     by_U = np.vstack([M2 * FF + 2 * n12 * FE + n03 * EE, (M3 * FF + 3 * n22 * FE + 3 * n13 * EE) * F + n04 * EE * E])
-    return B[:, :N] @ by_P.T + B[:, N:] @ by_U.T
+    return B[:, :n_e] @ by_P.T + B[:, n_e:] @ by_U.T
 
 
 def _smooth(terms: list[NDArray]) -> bool:

@@ -3,6 +3,7 @@
 A ReLU network is linear for each of the 2^N patterns of active neurons: `threshold_linear` goes through the tree of
 patterns and prunes it by linear programs. A network whose W has low rank, or that has few neurons, is searched box by
 box: `intervals`. Both decide in floating point only what exceeds a bound on the rounding errors of the decision.
+A network without loops needs no search: `without_loops`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from fpanalysis.fixed_points.proof._result import Proof
 from fpanalysis.fixed_points.proof.intervals import applicable, branch_and_prune
 from fpanalysis.fixed_points.proof.threshold_linear import enumerate_patterns
+from fpanalysis.fixed_points.proof.without_loops import NO_LOOPS, only_point
 from fpanalysis.network import Network
 from fpanalysis.system import System
 
-__all__ = ["Proof", "available", "branch_and_prune", "enumerate_patterns", "prove"]
+__all__ = ["NO_LOOPS", "Proof", "available", "branch_and_prune", "enumerate_patterns", "only_point", "prove"]
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 class Proof:
     """What an exhaustive search established: which region it decided and what lies in it."""
 
-    method: str  #: "activation patterns" | "intervals"
+    method: str  #: "activation patterns" | "intervals" | "no loops"
     h: Array  #: (K, N) fixed points found, approximate zeros (the caller polishes them)
     complete: bool  #: every fixed point within `box` is in `h`
     box: Array  #: (2, N) lower and upper corner of the region that was searched, in the state h
