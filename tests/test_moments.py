@@ -126,3 +126,24 @@ def test_bad_input_names_the_argument():
         propagate(net, steps(), sigma=-1.0)
     with pytest.raises(fpa.InputError, match=r"must be a fpanalysis\.Network"):
         propagate(None, steps())
+
+
+@pytest.mark.parametrize(
+    ("activation", "w", "b", "gamma"), [("relu", -1.0, 0.2, 0.5), ("relu", 0.5, 0.1, 0.3), ("tanh", -2.0, 0.5, 0.5)]
+)
+def test_output_of_one_neuron_in_the_current_form(activation, w, b, gamma):
+    """z = f(x) against the density of x' = (1 - gamma) x + gamma (w f(x) + b + sigma xi), carried by quadrature."""
+    net = fpa.Network(W=[[w]], b=[b], gamma=gamma, activation=activation, form="current", sigma=0.6)
+    x = np.linspace(-6, 6, 2001)
+    z = net.activation.f(x)
+    to = np.exp(-(((x[:, None] - (1 - gamma) * x - gamma * (w * z + b)) / (gamma * 0.6)) ** 2) / 2)
+    p = np.exp(-(((x - gamma * (w * net.activation.f(0.0) + b)) / (gamma * 0.6)) ** 2) / 2)
+    for _ in range(59):
+        p = to @ (p / p.sum())
+    mean = z @ p / p.sum()
+    variance = (z - mean) ** 2 @ p / p.sum()
+    found = propagate(net, np.zeros((60, 1, 0)))
+    assert abs(found.output[-1, 0, 0] - mean) <= found.output_error[-1, 0, 0]
+    assert abs(found.output_variance[-1, 0, 0] - variance) <= min(
+        found.output_variance_error[-1, 0, 0], 5e-3 * variance
+    )

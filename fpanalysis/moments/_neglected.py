@@ -5,10 +5,11 @@ act on the smoothed step J there as if they had held since long:
 
     dC = J dC J^T + R,    d = f + M2 diag(O dC O^T) / 2,    U = g (rate form) or g W (current form)
     dm = (I - J)^{-1} U d,    dz = W_out dm  or  W_out (d + diag(G) dm)
-    dVar z = diag(W_out dC W_out^T)  or  diag(W_out G dC G W_out^T)
+    dVar z = diag(W_out dC W_out^T)  or  diag(W_out (G dC G + Q) W_out^T)
 
-with O = W in the rate form, I in the current form. J is scaled down to what T steps can build up, if its spectral
-radius is above exp(-1 / T). The first order corrects, the second measures what is left.
+with O = W in the rate form, I in the current form, whose output is W_out f: Q is what the cumulants add to Cov f.
+J is scaled down to what T steps can build up, if its spectral radius is above exp(-1 / T). The first order corrects,
+the second measures what is left.
 """
 
 from __future__ import annotations
@@ -83,5 +84,11 @@ class _Response:
         dC = self.lyapunov.solve(part.R, PRECISION)
         d = part.f + self.curvature * (np.einsum("ij,ij->i", W @ dC, W) if rate else np.diag(dC))
         dm = self.inverse @ d
-        seen = W_out if rate else W_out * self.G
-        return W_out @ (dm if rate else d + self.G * dm), np.einsum("oj,oj->o", seen @ dC, seen)
+        if rate:
+            return W_out @ dm, _diagonal(W_out, dC)
+        return W_out @ (d + self.G * dm), _diagonal(W_out * self.G, dC) + _diagonal(W_out, part.Q)
+
+
+def _diagonal(A: Array, C: Array) -> Array:
+    """Of A C A^T."""
+    return np.einsum("oj,oj->o", A @ C, A)

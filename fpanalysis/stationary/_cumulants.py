@@ -66,6 +66,7 @@ class Source:
 
     f: Array  #: (N,), of E f
     R: Array  #: (N, N), of the covariance equation
+    Q: Array  #: (N, N), of Cov f, which R has passed on
 
 
 class Additions(NamedTuple):
@@ -113,11 +114,12 @@ def _source(net: Network, G: Array, f: Array, X: Array, V: Array) -> Source:
     Q = G[:, None] * (net.W @ X if rate else X)
     Q = Q + Q.T
     np.fill_diagonal(Q, V)
+    arriving = Q
     if not rate:
-        X, Q = X @ net.W.T, net.W @ Q @ net.W.T
+        X, arriving = X @ net.W.T, net.W @ Q @ net.W.T
     g = np.broadcast_to(net.gamma, (net.N,))
     cross = (1 - g)[:, None] * X * g
-    return Source(f, cross + cross.T + np.outer(g, g) * Q)
+    return Source(f, cross + cross.T + np.outer(g, g) * arriving, Q)
 
 
 def cumulants(net: Network, J: Array, C: Array, G: Array, x: Nonlinear, variance: Array) -> Cumulants:
