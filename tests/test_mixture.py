@@ -185,14 +185,7 @@ def test_bistable_rank_one_network_agrees_with_monte_carlo(placement, form):
 @pytest.mark.parametrize("name", ["tanh-in-0.5", "relu-in-0.3", "relu-out-0.5", "softplus-in-1.0"])
 def test_only_the_condition_near_the_pitchfork_needs_a_mixture(name):
     net = fpa.load(EXAMPLES / f"function-approximation-{name}.pt")
-    sigma = np.full(net.N, net.sigma)
-    step, law, rows = Step(net, sigma), Law(np.zeros((11, net.N)), np.zeros((11, net.N, net.N))), []
-    for _ in range(T):
-        x = step.inputs(law, net.drive(net.conditions))
-        law = step.law(law, net.drive(net.conditions), x)
-        rows.append((x.a, x.s, x.G, x.V))
-    parts = [np.array(part) for part in zip(*rows, strict=True)]
-    needed = [_slow.needs_mixture(net, _slow.Path(*(part[:, c] for part in parts)), sigma) for c in range(11)]
+    needed = propagate(net, np.repeat(net.conditions[None], T, axis=0)).components > 1
     assert [c for c in range(11) if needed[c]] == ([5] if name.startswith("tanh") else [])
 
 

@@ -15,7 +15,8 @@ the place where the spread will be largest.
 Two directions serve: the slow one of the closure (`_slow`), accurate where it exists, and the one that best separates
 the components, l = argmax (l . B l) / (l . A l) with A the covariance within and B that between components (Fisher's
 discriminant), less accurate but at hand where the closure has left the law or its slow pair is complex. Their
-difference is the error; where it is large, the second is the answer.
+difference is the error; where it is large, the second is the answer. Covariances are carried in float32: what
+merging costs is larger by far.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ SMOOTH = 0.5  #: and from which on a sampled Gaussian is smooth on the grid
 REACH = 4.5  #: standard deviations of a component that the grid covers
 DROP = 1e-7  #: weight of a node that is left out
 MOST = 80  #: most nodes
+LEFT_OUT = 1e-3  #: what Mehler's sum may leave out in a component, relative to its largest variance
+SINGLE = (1e-15, 1e15)  #: deviations of y whose squares float32 holds
 FLOOR = 0.05  #: error of the variance, relative, by what is lost when components are merged
 
 
@@ -62,18 +65,19 @@ class Components(NamedTuple):
     law: Law
 
 
-def mixture(net: Network, inputs: Array, sigma: Array, h0: Array, path: Path | None = None) -> Mixture:
+def mixture(net: Network, inputs: Array, sigma: Array, h0: Array, slow: Slow | None = None) -> Mixture:
     """Moments of z of one trial: `inputs` (T, n_in), noise `sigma` (N,), start `h0` (N,).
 
-    `path` is what entered f along the trial under the plain closure, if the caller has it. The errors (95 %) are the
+    `slow` is the slow direction of the trial under the plain closure, if the caller has it. The errors (95 %) are the
     difference of the two directions and what merging is known to cost.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        step = Step(net, sigma)
-        slow = slow_direction(net, path or closure_path(step, inputs, h0), sigma)
+        slow = slow or slow_direction(net, closure_path(Step(net, sigma), inputs, h0), sigma)
         if not all(np.isfinite(part).all() for part in slow):
             unknown, infinite = np.full((len(inputs), net.n_out), np.nan), np.full((len(inputs), net.n_out), np.inf)
             return Mixture(unknown, unknown, infinite, infinite, 0)
+        small, large = SINGLE
+        step = Step(net, sigma, np.float32 if small < slow.tau.max() < large else np.float64, LEFT_OUT)
         finer = min(max(1.0, (SMALL / net.N) ** 0.5), FINEST)
         first = run(step, inputs, h0, slow, spacing(slow, NODES * finer))
         second = run(step, inputs, h0, slow, spacing(slow, SEPARATING * finer), separating=True)
@@ -89,12 +93,12 @@ def mixture(net: Network, inputs: Array, sigma: Array, h0: Array, path: Path | N
 
 def closure_path(step: Step, inputs: Array, h0: Array) -> Path:
     """What enters f along one trial under the plain closure."""
-    law, rows = Law(h0[None], np.zeros((1, len(h0), len(h0)))), []
+    law, rows = step.start(h0[None]), []
     for u in inputs:
         drive = step.net.drive(u)[None]
         x = step.inputs(law, drive)
         law = step.law(law, drive, x)
-        rows.append((x.a[0], x.s[0], x.G[0], x.V[0]))
+        rows.append((x.s[0], x.G[0], x.V[0], x.c[0, :, 2], x.c[0, :, 3]))
     return Path(*(np.array(part) for part in zip(*rows, strict=True)))
 
 
@@ -116,7 +120,7 @@ def run(
     """Mean and variance of z after each step, and the components at the end, with spacings d (T + 1,) along the slow
     direction; `separating`: along the direction that separates the components, once there are three."""
     net, T = step.net, len(inputs)
-    mix = Components(np.ones(1), Law(h0[None], np.zeros((1, net.N, net.N))))
+    mix = Components(np.ones(1), step.start(h0[None]))
     mean, variance = np.empty((2, T, net.n_out))
     for t in range(T):
         drive = np.broadcast_to(net.drive(inputs[t]), mix.law.m.shape)
@@ -132,7 +136,7 @@ def run(
         if separating and len(mix.p) > 2:
             l, moves = discriminant(step, mix)
             gap *= float(np.linalg.norm(slow.o[t + 1])) / slow.tau[t + 1] / moves
-        if mix.p @ (law.C @ l @ l) >= WIDE * gap**2 > 0:
+        if mix.p @ (law.C @ l.astype(step.dtype) @ l) >= WIDE * gap**2 > 0:
             mix = rearranged(mix, l, gap)
     return mean, variance, mix
 
@@ -140,7 +144,7 @@ def run(
 def discriminant(step: Step, mix: Components) -> tuple[Array, float]:
     """The direction l that best separates the components, and what one unit of l . h moves the inputs of f by."""
     p, (m, C) = mix
-    within = np.tensordot(p, C, 1)
+    within = np.tensordot(p.astype(C.dtype), C, 1).astype(float)
     within[step.diagonal, step.diagonal] += RIDGE * np.trace(within) / len(within)
     apart = (m - p @ m) * np.sqrt(p)[:, None]
     towards = np.linalg.solve(within, apart.T)
@@ -153,7 +157,7 @@ def discriminant(step: Step, mix: Components) -> tuple[Array, float]:
 def rearranged(mix: Components, l: Array, d: float) -> Components:
     """The mixture with its components on a grid of spacing d in y = l . h, mean and covariance kept."""
     p, (m, C) = mix
-    mu, c = m @ l, C @ l
+    mu, c = m @ l, (C @ l.astype(C.dtype)).astype(float)
     tau2 = np.maximum(c @ l, 0.0)
     reach = REACH * np.sqrt(tau2)
     low, high = float((mu - reach).min()), float((mu + reach).max())
@@ -169,10 +173,10 @@ def rearranged(mix: Components, l: Array, d: float) -> Components:
     q = joint.sum(axis=0)
     share = joint / q
     c = np.where(split[:, None], c / np.maximum(tau2, 1e-300)[:, None], 0.0)
-    C = C - c[:, :, None] * (c * tau2[:, None])[:, None, :]
+    C = C - (c[:, :, None] * (c * tau2[:, None])[:, None, :]).astype(C.dtype)
     moved = m[:, None] + c[:, None] * (nodes[kept] - mu[:, None])[..., None]  # (K, J, N)
     means = np.einsum("kj,kjn->jn", share, moved)
-    apart = (moved - means).transpose(1, 2, 0)
+    apart, share = (moved - means).transpose(1, 2, 0).astype(C.dtype), share.astype(C.dtype)
     cov = (share.T @ C.reshape(len(p), -1)).reshape(-1, *C.shape[1:])
     cov += (apart * share.T[:, None, :]) @ apart.swapaxes(1, 2)
     return Components(q, Law(means, cov))

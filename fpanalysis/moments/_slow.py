@@ -30,59 +30,67 @@ from fpanalysis.network import Network
 Array = NDArray[np.float64]
 
 SKEW, KURT = 1.2, 0.38  #: sizes above which a trial needs a mixture
-STRIDE = 4  #: steps between evaluations of M_2 and M_3
 
 
 class Path(NamedTuple):
-    """What entered f at each step of one trial under the Gaussian closure: (T, N) each, see `_step.Inputs`."""
+    """What entered f at each step of trials under the Gaussian closure: (T, ..., N) each, see `_step.Inputs`."""
 
-    a: Array
     s: Array
     G: Array
     V: Array
+    c2: Array
+    c3: Array
 
 
 class Slow(NamedTuple):
-    """The slow direction before each of T steps and after the last."""
+    """The slow direction of trials before each of T steps and after the last."""
 
-    l: Array  #: (T + 1, N), unit vectors
-    log_n: Array  #: (T + 1,), log of n_t n_{t+1} ... n_{T-1}
-    x: Array  #: (T + 1, N), C_t l_t
-    o: Array  #: (T + 1, N), what one standard deviation of y moves the inputs of f by
-    tau: Array  #: (T + 1,), standard deviation of y
+    l: Array  #: (T + 1, ..., N), unit vectors
+    log_n: Array  #: (T + 1, ...), log of n_t n_{t+1} ... n_{T-1}
+    x: Array  #: (T + 1, ..., N), C_t l_t
+    o: Array  #: (T + 1, ..., N), what one standard deviation of y moves the inputs of f by
+    tau: Array  #: (T + 1, ...), standard deviation of y
+
+    def of_trial(self, b: int) -> Slow:
+        return Slow(*(part[:, b] for part in self))
 
 
 def slow_direction(net: Network, path: Path, sigma: Array) -> Slow:
-    """l_t, x_t and tau_t of one trial at the noise `sigma` (N,)."""
+    """l_t, x_t and tau_t of every trial at the noise `sigma` (N,)."""
     T = len(path.G)
-    start = np.ones(net.N)
+    start = np.ones(path.G.shape[1:])
     for _ in range(2):  # the first sweep only finds where to start
         l, log_n = _backward(net, path.G, start)
-        start = (l[:T] * np.sign(l[:T] @ l[0])[:, None]).mean(axis=0)
-    x = np.zeros((T + 1, net.N))
+        sign = np.sign(np.einsum("t...n,...n->t...", l[:T], l[0]))
+        start = np.einsum("t...n,t...->...n", l[:T], sign)
+    x, n = np.zeros(l.shape), np.exp(log_n[:-1] - log_n[1:])
     for t in range(T):
-        n = np.exp(log_n[t] - log_n[t + 1])
-        x[t + 1] = n * _times_J(net, path.G[t], x[t]) + _added(net, path, t, sigma, l[t + 1])
-    tau = np.sqrt(np.maximum(np.einsum("tn,tn->t", x, l), 0.0))
-    o = x / np.maximum(tau, 1e-300)[:, None]
+        x[t + 1] = n[t][..., None] * _times_J(net, path.G[t], x[t]) + _added(net, path, t, sigma, l[t + 1])
+    tau = np.sqrt(np.maximum(np.einsum("t...n,t...n->t...", x, l), 0.0))
+    o = x / np.maximum(tau, 1e-300)[..., None]
     return Slow(l, log_n, x, o @ net.W.T if net.form == "rate" else o, tau)
 
 
 def _backward(net: Network, G: Array, start: Array) -> tuple[Array, Array]:
-    T, g = len(G), np.broadcast_to(net.gamma, (net.N,))
-    l, log_n = np.empty((T + 1, net.N)), np.zeros(T + 1)
-    l[T] = start / max(float(np.linalg.norm(start)), 1e-300)
+    T, g = len(G), net.gamma
+    l, log_n = np.empty((T + 1, *start.shape)), np.zeros((T + 1, *start.shape[:-1]))
+    l[T] = start / _norm(start)[..., None]
     for t in range(T - 1, -1, -1):
         later = g * l[t + 1]
         back = (G[t] * later) @ net.W if net.form == "rate" else G[t] * (later @ net.W)
-        back = l[t + 1] - later + back
-        size = max(float(np.linalg.norm(back)), 1e-300)
-        l[t], log_n[t] = back / size, log_n[t + 1] + np.log(size)
+        back += l[t + 1] - later
+        size = _norm(back)
+        l[t], log_n[t] = back / size[..., None], log_n[t + 1] + np.log(size)
     return l, log_n
 
 
+def _norm(x: Array) -> Array:
+    size: Array = np.maximum(np.sqrt(np.einsum("...n,...n->...", x, x)), 1e-300)
+    return size
+
+
 def _times_J(net: Network, G: Array, x: Array) -> Array:
-    return x + net.gamma * ((G * (net.W @ x) if net.form == "rate" else net.W @ (G * x)) - x)
+    return x + net.gamma * ((G * (x @ net.W.T) if net.form == "rate" else (G * x) @ net.W.T) - x)
 
 
 def _added(net: Network, path: Path, t: int, sigma: Array, l: Array) -> Array:
@@ -91,31 +99,23 @@ def _added(net: Network, path: Path, t: int, sigma: Array, l: Array) -> Array:
     recurrent = path.s[t] ** 2 - (sigma**2 if inside else 0.0)
     made = np.maximum(path.V[t] - path.G[t] ** 2 * recurrent, 0.0)
     gl = net.gamma * l
-    out = made * gl if rate else net.W @ (made * (gl @ net.W))
+    out = made * gl if rate else (made * (gl @ net.W)) @ net.W.T
     return net.gamma * (out if inside else out + sigma**2 * gl)
 
 
 def departure(net: Network, path: Path, slow: Slow) -> tuple[Array, Array]:
-    """Skewness and excess kurtosis of y_t to first order, (T + 1,) each."""
-    T = len(path.G)
-    at = np.arange(0, T, STRIDE)
-    c = net.activation.expansion(path.a[at], path.s[at], 3).c
-    inverse = np.where(path.s[at] > 0, 1 / np.where(path.s[at] > 0, path.s[at], 1.0), 0.0)
-    M2, M3 = np.sqrt(2) * c[..., 2] * inverse**2, np.sqrt(6) * c[..., 3] * inverse**3
-    skew, kurt = np.zeros((2, T + 1))
-    for t in range(T):
-        if slow.tau[t] == 0.0 or slow.tau[t + 1] == 0.0:
-            continue
-        u = net.gamma * slow.l[t + 1]
-        u = u if net.form == "rate" else u @ net.W
-        r = np.exp(slow.log_n[t] - slow.log_n[t + 1]) * slow.tau[t] / slow.tau[t + 1]
-        o, k = slow.o[t], t // STRIDE
-        skew[t + 1] = r**3 * skew[t] + 3 * r**2 * (u @ (M2[k] * o**2)) / slow.tau[t + 1]
-        kurt[t + 1] = r**4 * kurt[t] + 4 * r**3 * (u @ (M3[k] * o**3)) / slow.tau[t + 1]
+    """Skewness and excess kurtosis of y_t to first order, (T + 1, ...) each; zero where y is still."""
+    still = path.s <= 0
+    inverse = np.where(still, 0.0, 1 / np.where(still, 1.0, path.s))
+    o, tau = slow.o[:-1] * inverse, slow.tau
+    u = net.gamma * slow.l[1:] @ (np.eye(net.N) if net.form == "rate" else net.W)
+    bent = np.einsum("t...n,t...n->t...", u, np.sqrt(2) * path.c2 * o**2)
+    swung = np.einsum("t...n,t...n->t...", u, np.sqrt(6) * path.c3 * o**3)
+    moves = (tau[:-1] > 0) & (tau[1:] > 0)
+    inverse = np.where(moves, 1 / np.where(moves, tau[1:], 1.0), 0.0)
+    r = np.exp(slow.log_n[:-1] - slow.log_n[1:]) * tau[:-1] * inverse
+    skew, kurt = np.zeros((2, *tau.shape))
+    for t in range(len(r)):
+        skew[t + 1] = r[t] ** 3 * skew[t] + 3 * r[t] ** 2 * bent[t] * inverse[t]
+        kurt[t + 1] = r[t] ** 4 * kurt[t] + 4 * r[t] ** 3 * swung[t] * inverse[t]
     return skew, kurt
-
-
-def needs_mixture(net: Network, path: Path, sigma: Array) -> bool:
-    """Whether the law along the slow direction of the trial departs too far from a Gaussian for the closure."""
-    skew, kurt = departure(net, path, slow_direction(net, path, sigma))
-    return bool(np.abs(skew).max() > SKEW or np.abs(kurt).max() > KURT)

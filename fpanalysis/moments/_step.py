@@ -25,6 +25,7 @@ from fpanalysis.network import Network
 Array = NDArray[np.float64]
 
 ORDER = 12  #: most terms of Mehler's sum
+FEW = 2  #: terms that most components of a mixture need
 CUT = 1e-5  #: what it may leave out of Q, relative to the largest variance
 
 
@@ -45,65 +46,76 @@ class Inputs(NamedTuple):
     V: Array
     X: Array  #: (B, N, N), Cov(h, f(x))
     Q: Array  #: (B, N, N), covariance of f(x), without noise outside
+    c: Array  #: (B, N, ORDER + 1), Hermite coefficients of f
 
 
 class Rates(NamedTuple):
-    """The law of f(x): deviation s of x, mean M, gain G, variance V (B, N each), covariance Q (B, N, N)."""
+    """The law of f(x): deviation s of x, mean M, gain G, variance V (B, N each), covariance Q (B, N, N); Hermite
+    coefficients c (B, N, ORDER + 1)."""
 
     s: Array
     M: Array
     G: Array
     V: Array
     Q: Array
+    c: Array
 
 
-def rates(activation: Activation, a: Array, S: Array, variance: Array) -> Rates:
-    """The law of f(x), x ~ N(a, S + diag variance), for a (B, N) and S (B, N, N), which is overwritten."""
+def rates(activation: Activation, a: Array, S: Array, variance: Array, cut: float = CUT) -> Rates:
+    """The law of f(x), x ~ N(a, S + diag variance), for a (B, N) and S (B, N, N), which is overwritten; Q is of its
+    precision."""
     diagonal = np.arange(a.shape[-1])
     s = np.sqrt(np.maximum(S[..., diagonal, diagonal], 0.0) + variance)
     c, G, V = activation.expansion(a, s, ORDER)
-    inverse = np.where(s > 0, 1 / np.where(s > 0, s, 1.0), 0.0)
+    inverse = np.where(s > 0, 1 / np.where(s > 0, s, 1.0), 0.0).astype(S.dtype)
     S *= inverse[..., :, None]
     S *= inverse[..., None, :]
     S[..., diagonal, diagonal] = 0.0
     np.clip(S, -1.0, 1.0, out=S)
-    Q = mehler_sum(c[..., : _enough(c, V, S) + 1], S)
+    Q = _covariance(c, S, _enough(c, V, S, cut))
     Q[..., diagonal, diagonal] = V
-    return Rates(s, c[..., 0], G, V, Q)
+    return Rates(s, c[..., 0], G, V, Q, c)
 
 
 class Step:
-    """The map from (m, C) to (m', C') of `net` at the noise `sigma` (N,)."""
+    """The map from (m, C) to (m', C') of `net` at the noise `sigma` (N,).
 
-    def __init__(self, net: Network, sigma: Array) -> None:
-        self.net, self.sigma = net, sigma
+    C is carried in the precision `dtype`, and Mehler's sum ends where it leaves out less than `cut`.
+    """
+
+    def __init__(self, net: Network, sigma: Array, dtype: type[np.floating] = np.float64, cut: float = CUT) -> None:
+        self.net, self.sigma, self.dtype, self.cut = net, sigma, dtype, cut
         self.rate = net.form == "rate"
         self.g = np.broadcast_to(np.asarray(net.gamma, float), (net.N,))
         self.inside = sigma**2 if self.rate and net.placement == "in" else np.zeros(net.N)
         self.outside = np.zeros(net.N) if self.rate and net.placement == "in" else self.g**2 * sigma**2
-        self.keep = np.outer(1 - self.g, 1 - self.g)
-        self.cross = np.outer(1 - self.g, self.g)
-        self.take = np.outer(self.g, self.g)
+        self.keep = np.outer(1 - self.g, 1 - self.g).astype(dtype)
+        self.cross = np.outer(1 - self.g, self.g).astype(dtype)
+        self.take = np.outer(self.g, self.g).astype(dtype)
+        self.W, self.W_out = net.W.astype(dtype), net.readout_weights.astype(dtype)
         self.diagonal = np.arange(net.N)
 
     def inputs(self, law: Law, drive: Array) -> Inputs:
         """What enters f at the state `law` and the drive W_in u + b (B, N)."""
-        W = self.net.W
         if self.rate:
-            a, CO = law.m @ W.T + drive, law.C @ W.T
-            S = W @ CO
+            a, CO = law.m @ self.net.W.T + drive, law.C @ self.W.T
+            S = self.W @ CO
         else:
             a, CO, S = law.m, law.C, law.C.copy()
-        f = rates(self.net.activation, a, S, self.inside)
-        return Inputs(a, f.s, f.M, f.G, f.V, CO * f.G[..., None, :], f.Q)
+        f = rates(self.net.activation, a, S, self.inside, self.cut)
+        return Inputs(a, f.s, f.M, f.G, f.V, CO * f.G.astype(self.dtype)[..., None, :], f.Q, f.c)
+
+    def start(self, h0: Array) -> Law:
+        """Of trials that start from h0 (B, N)."""
+        return Law(h0, np.zeros((*h0.shape, self.net.N), self.dtype))
 
     def law(self, law: Law, drive: Array, x: Inputs) -> Law:
         """The law one step later."""
-        g, W = self.g, self.net.W
+        g, W = self.g, self.W
         if self.rate:
             m, X, Q = (1 - g) * law.m + g * x.M, x.X, x.Q
         else:
-            m, X, Q = (1 - g) * law.m + g * (x.M @ W.T + drive), x.X @ W.T, W @ x.Q @ W.T
+            m, X, Q = (1 - g) * law.m + g * (x.M @ self.net.W.T + drive), x.X @ W.T, W @ x.Q @ W.T
         cross = self.cross * X
         C = self.keep * law.C
         C += cross
@@ -121,13 +133,34 @@ class Step:
             mean, cov = x.M, x.Q
         if net.W_out is None:
             return net.readout(mean), cov[..., self.diagonal, self.diagonal]
-        return net.readout(mean), np.einsum("...oj,oj->...o", net.W_out @ cov, net.W_out)
+        return net.readout(mean), np.einsum("...oj,oj->...o", self.W_out @ cov, self.W_out)
 
 
-def _enough(c: Array, V: Array, rho: Array) -> int:
-    """Terms after which Mehler's sum leaves out less than CUT: max |rho|^{K+1} times the variance beyond K."""
-    top = float(max(rho.max(initial=0.0), -rho.min(initial=0.0)))
-    left = V[..., None] - np.cumsum(c[..., 1:] ** 2, axis=-1)
-    worst = np.maximum(left, 0.0).reshape(-1, ORDER).max(axis=0, initial=0.0)  # beyond K = 1, 2, ...
-    small = worst * top ** np.arange(2, ORDER + 2) <= CUT * float(V.max(initial=0.0))
-    return int(small.argmax()) + 1 if small.any() else ORDER
+def _covariance(c: Array, rho: Array, terms: NDArray[np.intp]) -> Array:
+    """Mehler's sum of each trial to as many `terms` (B,); those that need few are not kept waiting by the others."""
+    few = terms <= FEW
+    if few.all() or not few.any():
+        return mehler_sum(c[..., : terms.max() + 1].astype(rho.dtype), rho)
+    Q = np.empty_like(rho)
+    for part in (few, ~few):
+        Q[part] = mehler_sum(c[part, :, : terms[part].max() + 1].astype(rho.dtype), rho[part])
+    return Q
+
+
+def _enough(c: Array, V: Array, rho: Array, cut: float) -> NDArray[np.intp]:
+    """(B,), terms after which Mehler's sum leaves out less than `cut` of the largest variance of the trial.
+
+    What it leaves out of Q_ij is at most |rho_ij|^{K+1} sqrt(T_i T_j), T_i the variance beyond K; |rho_ij| is at most
+    the largest correlation of either neuron, so the largest T_i max_j |rho_ij|^{K+1} is a bound.
+    """
+    top = np.maximum(rho.max(axis=-1, initial=0.0), -rho.min(axis=-1, initial=0.0))
+    left, power = V.copy(), top.copy()
+    enough, terms = cut * V.max(axis=-1, initial=0.0), np.full(len(V), ORDER)
+    for K in range(1, ORDER):
+        left -= c[..., K] ** 2
+        power *= top
+        found = np.max(left * power, axis=-1, initial=0.0) <= enough
+        terms[found] = np.minimum(terms[found], K)
+        if found.all():
+            break
+    return terms

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fpanalysis.checks import check_sigma, of_shape
 from fpanalysis.moments._mixture import Mixture, mixture
 from fpanalysis.moments._neglected import Neglected, neglected
-from fpanalysis.moments._slow import Path, needs_mixture
+from fpanalysis.moments._slow import KURT, SKEW, Path, departure, slow_direction
 from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
@@ -72,24 +72,26 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
     level = np.broadcast_to(np.asarray(check_sigma(net.sigma if sigma is None else sigma, net.N), float), (net.N,))
     T, B, _ = inputs.shape
     start = np.zeros((B, net.N)) if h0 is None else of_shape("h0", h0, (B, net.N))
-    step, law = Step(net, level), Law(start, np.zeros((B, net.N, net.N)))
+    step = Step(net, level)
+    law = step.start(start)
     mean, variance = np.empty((2, T, B, net.N))
     z, spread = np.empty((2, T, B, net.n_out))
-    entered = np.empty((4, T, B, net.N))
+    entered = np.empty((5, T, B, net.N))
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(T):
             drive = net.drive(inputs[t])
             x = step.inputs(law, drive)
             law = step.law(law, drive, x)
-            entered[:, t] = x.a, x.s, x.G, x.V
+            entered[:, t] = x.s, x.G, x.V, x.c[..., 2], x.c[..., 3]
             mean[t], variance[t] = law.m, np.einsum("bii->bi", law.C)
             z[t], spread[t] = step.output(law)
-    held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
-    found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
-    for b in range(B):
-        path = Path(*entered[:, :, b])
-        if found.status[b] is not Status.DIVERGED and level.any() and needs_mixture(net, path, level):
-            found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], path))
+        held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
+        found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
+        path = Path(*entered)
+        slow = slow_direction(net, path, level)
+        skew, kurt = (np.abs(size).max(axis=0) for size in departure(net, path, slow))
+    for b in ((skew > SKEW) | (kurt > KURT)).nonzero()[0].tolist():
+        found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], slow.of_trial(b)))
     return found
 
 
