@@ -140,6 +140,19 @@ def test_one_neuron_agrees_with_the_exact_chain(w, sigma, closure_off):
     assert np.abs(alone[:, 0] / variance - 1).max() > closure_off
 
 
+@pytest.mark.parametrize(("w", "sigma"), [(0.8, 0.1), (0.9, 0.2), (1.0, 0.2), (1.0, 0.3), (1.0, 0.45)])
+def test_errors_of_one_gaussian_cover_the_exact_chain(w, sigma):
+    """Averaged over the last steps; the correction, which is that of the end, does no harm at the first."""
+    mean, variance, lost = exact_moments_in_time(w, sigma, 601)
+    found = propagate(one_neuron(w, sigma), np.zeros((T, 1, 0)))
+    assert found.components[0] == 1
+    gap, error = found.output[:, 0, 0] - mean, found.output_error[:, 0, 0]
+    assert abs(gap)[-60:].mean() <= error[-60:].mean() + lost
+    assert (abs(gap)[:15] <= error[:15] + lost).all()
+    gap, error = found.output_variance[:, 0, 0] - variance, found.output_variance_error[:, 0, 0]
+    assert abs(gap)[-60:].mean() <= error[-60:].mean() + 2 * lost * variance[-1]
+
+
 def test_second_order_in_the_spacing():
     """Halving the spacing divides the change of the variance by about four."""
     net, sigma, inputs = one_neuron(1.5, 0.6), np.array([0.6]), np.zeros((T, 0))

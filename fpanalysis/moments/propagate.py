@@ -19,6 +19,7 @@ from fpanalysis.results import InputError, Status
 Array = NDArray[np.float64]
 
 SAFETY, SHARE = 3.0, 0.1  #: stated error over the second order, and over the first
+LEAN, BENT = 0.02, 0.15  #: errors by the departure from a Gaussian, of the mean over the deviation, of the variance
 CLOSED = 0.3  #: largest second order, relative to the variance (and to the deviation), that counts as closed
 
 
@@ -57,7 +58,8 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
 
     The closure equations of :mod:`fpanalysis.stationary.closure` as a recursion in time (`_step`), exact for linear f.
     Where an input is held over the second half of the trial, the output's moments are corrected by the response to
-    the third cumulants at its end; the second order, with a share of the first, is the stated error. Of a trial whose
+    the third cumulants at its end; the second order, with a share of the first, is the stated error, and a share of how
+    far from a Gaussian the trial was on its way. Of a trial whose
     law is far from a Gaussian (it passes near an unstable point, or basins exchange) the output's moments are those of
     a mixture split along its slow direction (`_mixture`); where that fails too, the status is "not Gaussian".
 
@@ -90,9 +92,20 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
         path = Path(*entered)
         slow = slow_direction(net, path, level)
         skew, kurt = (np.abs(size).max(axis=0) for size in departure(net, path, slow))
+        _widen(found, skew, kurt)
     for b in ((skew > SKEW) | (kurt > KURT)).nonzero()[0].tolist():
         found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], slow.of_trial(b)))
     return found
+
+
+def _widen(found: Moments, skew: Array, kurt: Array) -> None:
+    """Add to the errors what a trial's largest skewness and excess kurtosis along its slow direction (B,) let expect:
+    what is left out was largest then, which need not be at its end."""
+    spread = found.output_variance
+    found.output_error[:] += LEAN * skew[:, None] * np.sqrt(np.maximum(spread, 0.0))
+    found.output_variance_error[:] += BENT * (skew**2 + kurt)[:, None] * spread
+    for error in (found.output_error, found.output_variance_error):
+        error[np.isnan(error)] = np.inf
 
 
 def _replaced(found: Moments, b: int, mix: Mixture) -> Moments:
@@ -124,8 +137,9 @@ def _moments(law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Arra
     finite = np.isfinite(law.m).all(axis=1) & np.isfinite(law.C).all(axis=(1, 2))
     codes = np.where(finite, np.where(closed.all(axis=1), 0, 1), 2).tolist()
     use = held[:, None] & closed
-    z += np.where(use, q.mean, 0.0)
-    spread *= 1 + np.where(use, ratio, 0.0)
+    built_up = np.minimum(spread / last, 1.0) ** 2  # cumulants arise after the variance that they come from
+    z += np.where(use, q.mean * built_up, 0.0)
+    spread *= 1 + np.where(use, ratio * built_up, 0.0)
     share = np.where(use, SHARE, SHARE + 1)  # what was not corrected is all in the error
     errors = SAFETY * q.mean_left + share * np.abs(q.mean), SAFETY * q.variance_left + share * np.abs(q.variance)
     return Moments(
