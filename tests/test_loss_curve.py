@@ -61,6 +61,26 @@ def test_minimum_between_levels():
     assert abs(coarse.slope_training - fine.slope_training) < 0.1 * abs(np.diff(fine.loss[[0, -1]])[0]) / 0.2 + 0.02
 
 
+@pytest.mark.parametrize("method", ["closure", "monte-carlo"])
+def test_few_levels_say_what_they_leave_open(method):
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    batch, h0, _ = batch_of(net, steps=60)
+    dense = fpa.loss_curve(net, batch, np.linspace(0, 0.75, 26), h0=h0)
+    for levels in ([0, 0.5], [0.3, 0.6], [0, 0.5, 1], [0, 0.25, 0.5, 0.75], [0, 0.5, 1e3]):
+        few = fpa.loss_curve(net, batch, levels, method, h0=h0)
+        assert abs(few.preferred - dense.preferred) <= few.preferred_error + dense.preferred_error
+        assert few.preferred_error > dense.preferred_error
+
+
+def test_the_slope_at_zero_does_not_depend_on_the_levels():
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    batch, h0, _ = batch_of(net, steps=60)
+    slopes = [fpa.loss_curve(net, batch, levels, h0=h0).slope_zero for levels in ([0.0, 0.5], [1e-9, 1e-3], [0.9])]
+    assert slopes[0] < -0.1
+    assert slopes[1] == pytest.approx(slopes[0], rel=1e-9)
+    assert slopes[2] == pytest.approx(slopes[0], rel=1e-9)
+
+
 def test_sampling_is_seeded_unbiased_and_says_its_error():
     """Over seeds the sampled curve scatters about the exact one (a linear network) by its stated error."""
     net = fpa.Network(W=[[0.5]], b=[0.5], activation="linear", gamma=0.2, sigma=0.4, placement="out")

@@ -112,7 +112,8 @@ def _best(curve: LossCurve, sampled: LossCurve | None) -> LossCurve:
 def findings(net: Network, curve: LossCurve) -> Iterator[str]:
     """Where the loss is least, what the removal of the noise does, and what follows."""
     trained, top = curve.training_sigma, float(curve.sigma[-1])
-    edge = ", the end of the range: widen it" if curve.preferred == top and top > curve.sigma[0] else ""
+    ends = {top, float(curve.sigma[0])} - {0.0}
+    edge = ", the end of the range: widen it" if curve.preferred in ends else ""
     told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
     yield f"Preferred noise {number(curve.preferred)} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
     helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"

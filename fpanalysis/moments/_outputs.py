@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,14 @@ from fpanalysis.network import Network
 
 Array = NDArray[np.float64]
 
-FINE = 2001  #: points between the first and the last level at which a minimum is sought
+FINE = 2001  #: points, at least, between the first and the last level at which a minimum is sought
+SMALL = 0.05  #: of the training noise: the level from which the slope at zero is taken
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A network, what it is driven by and what is wanted of it, and the noise levels (S, N), of which the largest
-    entries are `sigma` (S,): ascending, the first zero, the second small. `weight` (T, B) sums to 1 / n_out."""
+    entries are `sigma` (S,): ascending, the first zero, one of them small. `weight` (T, B) sums to 1 / n_out."""
 
     net: Network
     inputs: Array
@@ -58,6 +60,11 @@ class Outputs:
         """
         variance = np.einsum("stbo,tb->sb", self.spread, self.weight)
         return np.einsum("stbo,tb->sb", self.bias**2, self.weight) - variance / self.trials, variance
+
+    def at(self, levels: NDArray[np.intp]) -> Outputs:
+        """At some of the levels only."""
+        own = None if self.own is None else self.own[levels]
+        return replace(self, bias=self.bias[levels], spread=self.spread[levels], own=own)
 
     def gram(self) -> Array:
         """(S, S), the weighted products of the biases of two levels."""
@@ -107,13 +114,14 @@ def summary(outputs: Outputs, sigma: Array, within: tuple[float, float], trained
     fine = between(outputs, sigma, within)
     slope = np.gradient(fine.loss, fine.sigma) if len(fine.sigma) > 1 else np.full(1, np.nan)
     inside = within[0] <= trained <= within[1]
+    k = int(np.searchsorted(sigma, SMALL * (trained or sigma[-1]) * (1 - 1e-6)))
     return Summary(
         loss,
         bias2,
         variance,
         float(fine.sigma[fine.loss.argmin()]),
         np.nan if outputs.own is not None else float(fine.sigma[fine.bias2.argmin()]),
-        float((loss[1] - loss[0]) / sigma[1] ** 2),
+        float((loss[k] - loss[0]) / sigma[k] ** 2),
         float(np.interp(trained, fine.sigma, slope)) if inside else np.nan,
     )
 
@@ -126,8 +134,7 @@ def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine
     """
     from scipy.interpolate import CubicSpline
 
-    low, high = within
-    fine = np.linspace(low, high, FINE) if high > low else np.array([low])
+    fine = _points(sigma, *within)
     flat = (1, np.zeros(len(sigma)))  # the moments are even in sigma
     basis = CubicSpline(sigma, np.eye(len(sigma)), bc_type=(flat, "not-a-knot"))(fine)
     if outputs.own is not None:
@@ -136,3 +143,22 @@ def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine
     variance = basis @ outputs.parts()[1].sum(axis=1)
     bias2 = np.einsum("fs,st,ft->f", basis, outputs.gram(), basis, optimize=True) - variance / outputs.trials
     return Fine(fine, bias2 + variance, bias2, variance)
+
+
+def _points(sigma: Array, low: float, high: float) -> Array:
+    """Points of the range, dense between any two levels, however far apart others are."""
+    inside = sigma[(sigma >= low) & (sigma <= high)]
+    each = -(-(FINE - 1) // max(len(inside) - 1, 1))
+    pieces = [np.linspace(a, b, each, endpoint=False) for a, b in pairwise(inside)]
+    return np.unique(np.concatenate([*pieces, inside[-1:]]))
+
+
+def interpolation_error(outputs: Outputs, sigma: Array, within: tuple[float, float], preferred: float) -> float:
+    """Twice what the minimum of the loss moves by if the level next to it is left out: many levels leave open less, two
+    perhaps more than once. Zero where the range is one level."""
+    if within[0] == within[1]:
+        return 0.0
+    dropped = 1 + int(np.abs(sigma[1:-1] - preferred).argmin())
+    kept = np.delete(np.arange(len(sigma)), dropped)
+    fine = between(outputs.at(kept), sigma[kept], within)
+    return 2 * abs(float(fine.sigma[fine.loss.argmin()]) - preferred)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, summary
+from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, interpolation_error, summary
 from fpanalysis.moments.layers import Layers, layers, passes
 from fpanalysis.moments.propagate import Moments, propagate
 
@@ -46,7 +46,8 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
         bias_error + variance_error,
         bias_error,
         variance_error,
-        _width(fine, fine.loss, np.interp(fine.sigma, sigma, bias_error + variance_error)),
+        _width(fine, fine.loss, np.interp(fine.sigma, sigma, bias_error + variance_error))
+        + interpolation_error(outputs, sigma, within, curve.preferred),
         _width(fine, fine.bias2, np.interp(fine.sigma, sigma, bias_error)),
         np.nan,
         np.nan,

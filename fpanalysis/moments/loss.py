@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_levels, check_rng, of_shape
-from fpanalysis.moments._outputs import Fine, Found, Problem
+from fpanalysis.moments._outputs import SMALL, Fine, Found, Problem
 from fpanalysis.moments._predicted import predicted
 from fpanalysis.moments._sampled import Loss, sampled
 from fpanalysis.moments.propagate import check_inputs
@@ -28,7 +28,6 @@ from fpanalysis.results import InputError, Provenance, Status
 Array = NDArray[np.float64]
 
 METHODS = ("closure", "monte-carlo")
-SMALL = 0.05  #: of the training noise: the level from which the slope at zero is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +43,11 @@ class LossCurve:
     bias2_by_trial, variance_by_trial : (S, B), the parts of each input.
     fine : the curve between the levels, ``.sigma``, ``.loss``, ``.bias2``, ``.variance``: z and its variance are
         interpolated, which vary more slowly than their squares.
-    preferred, preferred_bias2 : the noise level of least loss and of least bias2 on the fine curve.
-    preferred_error : 95 %, of `preferred` (NaN where it is not known).
-    slope_zero : d loss / d sigma^2 at sigma = 0; negative: a little noise helps.
+    preferred, preferred_bias2 : the noise level of least loss and of least bias2 on the fine curve, hence within the
+        range of the levels.
+    preferred_error : 95 %, of `preferred` (NaN where it is not known), with what few levels leave open between them.
+    slope_zero : d loss / d sigma^2 at sigma = 0, as the mean slope up to 0.05 of the training noise (of the largest
+        level, without one); negative: a little noise helps.
     slope_training : d loss / d sigma at the training noise; NaN where that lies outside the levels.
     loss_removed, loss_trained : loss without noise and at the training noise; `ratio` is R, their quotient.
     status : one per level. `untrusted` (S, B) says which inputs a level's status is about.
