@@ -1,5 +1,6 @@
 """The command `preference`: what it prints against the curve it shows, its JSON, figure and exit statuses."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -62,6 +63,26 @@ def test_noise_outside_needs_no_noise():
     assert "does not depend" in verdict(net, curve)
 
 
+@pytest.mark.parametrize(
+    ("noise", "edge"), [("0", "the only level"), ("0:0.2:3", "the end of the range"), ("0.8,1", "the end of the range")]
+)
+def test_levels_away_from_the_training_noise(noise, edge):
+    told = " ".join(run(REGULATOR, "--noise", noise, "--trials", "0").stdout.split())
+    assert edge in told
+    assert "The network depends on its training noise" in told
+
+
+def test_verdicts():
+    net, curve = regulator_curve([0.0, 0.25, 0.5])
+    curve = dataclasses.replace(curve, loss_removed=curve.loss_trained)  # R = 1, the least loss between the two
+    low, flat = (curve.fine._replace(loss=np.full(3, part * curve.loss_trained)) for part in (0.5, 1.0))
+    assert "better with some noise" in verdict(net, dataclasses.replace(curve, fine=low))
+    outside = dataclasses.replace(net, placement="out")
+    assert "makes no difference" in verdict(outside, dataclasses.replace(curve, fine=flat))
+    needless = dataclasses.replace(curve, fine=flat, loss_removed=0.9 * curve.loss_trained)
+    assert "little or none" in verdict(outside, needless)
+
+
 def test_a_prediction_that_does_not_hold_gives_way_to_sampling():
     """One bistable neuron whose trial starts at the unstable point."""
     net = fpa.Network(
@@ -84,6 +105,7 @@ def test_a_prediction_that_does_not_hold_gives_way_to_sampling():
         ([REGULATOR, "--trials", "2"], 2, "at least 4"),
         ([REGULATOR, "--figure", "curve.xyz"], 1, "curve.xyz"),
         ([REGULATOR, "--steps", "0"], 2, "--steps"),
+        ([NETWORKS / "flip_flop_tanh.pt", "--steps", "9"], 1, "the trials of flip-flop have 60"),
     ],
 )
 def test_bad_input(arguments, code, message):

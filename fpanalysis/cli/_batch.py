@@ -28,7 +28,7 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
     Raises
     ------
     InputError
-        If the network remembers neither a task nor conditions with targets.
+        If the network remembers neither a task nor conditions with targets, or `steps` are given for a task's trials.
     """
     import numpy as np
 
@@ -43,6 +43,10 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "
                 "conditions= and targets=, or call fpanalysis.loss_curve with a batch of your own"
+            )
+        if steps is not None:
+            raise InputError(
+                f"steps can be chosen only for held inputs; the trials of {task.name} have {task.T}; found {steps}"
             )
         inputs, targets, mask = (np.asarray(part, float) for part in task.batch(TRIALS, seed))
         source = f"{TRIALS} trials of {task.name}"

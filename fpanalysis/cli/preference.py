@@ -114,9 +114,11 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
     trained, top = curve.training_sigma, float(curve.sigma[-1])
     ends = {top, float(curve.sigma[0])} - {0.0}
     edge = ", the end of the range: widen it" if curve.preferred in ends else ""
+    edge = ", the only level" if len(curve.sigma) == 1 else edge
     told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
     yield f"Preferred noise {number(curve.preferred)} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
     helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"
+    helps = "a little noise makes no difference" if curve.slope_zero == 0 else helps
     slopes = f"Slope of the loss at zero noise: d loss / d σ² = {number(curve.slope_zero)} ({helps})"
     if curve.slope_training == curve.slope_training and trained:
         slopes += f"; at the training noise: d loss / d σ = {number(curve.slope_training)}"
@@ -131,10 +133,10 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
 
 def verdict(net: Network, curve: LossCurve) -> str:
     """What the curve says about the network and its training noise."""
-    trained = curve.training_sigma
-    if curve.ratio > NEEDED and curve.preferred >= NEAR * trained:
+    trained, least = curve.training_sigma, float(curve.fine.loss.min())
+    if curve.ratio > NEEDED and (curve.preferred >= NEAR * trained or curve.sigma[-1] < trained):
         return "The network depends on its training noise. 'fpanalysis denoise' makes one that does not."
-    if curve.ratio > NEEDED:
+    if curve.ratio > NEEDED or curve.loss_removed > NEEDED * least:
         return "The network does better with some noise than with none, though not at its training noise."
     if net.placement == "in" and curve.preferred_bias2 >= NEAR * trained:
         return (
@@ -142,6 +144,8 @@ def verdict(net: Network, curve: LossCurve) -> str:
             "variance that noise adds costs more: the network does better without noise, and better still de-noised "
             "('fpanalysis denoise')."
         )
+    if curve.loss_removed == curve.loss_trained:
+        return "The network does not depend on its training noise, which makes no difference to its loss."
     return "The network does not depend on its training noise: it does best with little or none."
 
 
