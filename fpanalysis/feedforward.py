@@ -122,8 +122,9 @@ def _matrices(weights: Sequence[ArrayLike]) -> list[Array]:
 def _biases(biases: Sequence[ArrayLike] | None, sizes: Sequence[int]) -> Array:
     if biases is None:
         return np.zeros(sum(sizes))
-    if len(biases) != len(sizes):
-        raise InputError(f"biases must be one vector per layer, {len(sizes)}; found {len(biases)}")
+    found = len(biases) if np.iterable(biases) else type(biases).__name__
+    if found != len(sizes):
+        raise InputError(f"biases must be one vector per layer, {len(sizes)}; found {found}")
     pairs = zip(biases, sizes, strict=True)
     return np.concatenate([of_shape(f"biases[{l}]", b, (n,)) for l, (b, n) in enumerate(pairs)])
 

@@ -362,6 +362,7 @@ def test_bad_input_names_the_argument():
         (([weights[0], weights[2]],), r"weights\[1\] must have a column for each of the 8 neurons"),
         (([np.zeros((0, 2))],), r"weights\[0\] must have a row per neuron"),
         ((weights, biases[:2]), "biases must be one vector per layer, 3; found 2"),
+        ((weights, 3), "biases must be one vector per layer, 3; found int"),
         ((weights, [biases[0], biases[2], biases[1]]), r"biases\[1\] must have shape"),
         ((weights, biases, W_out[:, :3]), "W_out must have shape"),
     ]:

@@ -122,6 +122,9 @@ def test_bad_input_names_the_argument():
         propagate(net, steps(), h0=np.zeros((2, 12)))
     with pytest.raises(fpa.InputError, match="h0 must be finite"):
         propagate(net, steps(), h0=np.full((3, 12), np.nan))
+    for bad in ("start", [[0.0, 1.0], [0.0]]):
+        with pytest.raises(fpa.InputError, match="h0 must be an array of real numbers"):
+            propagate(net, steps(), h0=bad)
     with pytest.raises(fpa.InputError, match="sigma must be >= 0"):
         propagate(net, steps(), sigma=-1.0)
     with pytest.raises(fpa.InputError, match=r"must be a fpanalysis\.Network"):

@@ -56,7 +56,7 @@ def sampled(
     factor = float(student.ppf(0.975, blocks - 1)) * (blocks - 1) / sqrt(blocks)
     error = Summary(*(factor * np.std(values, axis=0) for values in zip(*left_out, strict=True)))
     between_levels = interpolation_error(outputs, problem.sigma, within, found.preferred)
-    error = error._replace(preferred=error.preferred + between_levels)
+    error = error._replace(preferred=float(error.preferred) + between_levels)
     bias2, variance = outputs.parts()
     return Found(found, error, between(outputs, problem.sigma, within), bias2, variance, np.zeros(bias2.shape, bool))
 

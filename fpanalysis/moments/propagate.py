@@ -70,7 +70,7 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
     """
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
-    inputs, h0 = check_inputs(net, inputs), None if h0 is None else np.asarray(h0, float)
+    inputs = check_inputs(net, inputs)
     level = np.broadcast_to(np.asarray(check_sigma(net.sigma if sigma is None else sigma, net.N), float), (net.N,))
     T, B, _ = inputs.shape
     start = np.zeros((B, net.N)) if h0 is None else of_shape("h0", h0, (B, net.N))
