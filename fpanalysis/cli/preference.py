@@ -49,12 +49,12 @@ def command(
     \b
     Example:
       $ fpanalysis preference model.pt --noise 0:0.75:4 --figure loss.png
-      noise     loss    bias²  variance  Monte Carlo  ± (95 %)  status
-          0    0.483    0.483         0        0.483         0  ok
-       0.25    0.234    0.233   0.00103        0.234     0.001  ok
-        0.5  0.00689  0.00214   0.00475      0.00683    0.0002  ok
-       0.75    0.272    0.264   0.00843        0.271     0.004  ok
-      Preferred noise 0.487 (bias² alone: 0.49); the network was trained at 0.5.
+      noise     loss  ± (95 %)    bias²  variance  Monte Carlo  ± (95 %)  status
+          0    0.483         0    0.483         0        0.483     9e-16  ok
+       0.25    0.234    0.0001    0.233   0.00105        0.235    0.0007  ok
+        0.5  0.00689     6e-05  0.00214   0.00475      0.00682    0.0001  ok
+       0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
+      Preferred noise 0.493 (bias² alone: 0.494); the network was trained at 0.5.
       R = loss without noise / loss at the training noise = 70.1 ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
