@@ -13,6 +13,7 @@ The base class takes them all from f, f' and f'' by a trapezoid rule; subclasses
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import pi, sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -89,6 +90,9 @@ class Activation:
     def __init_subclass__(cls) -> None:
         if {"f", "df"} & cls.__dict__.keys() and "slope_peak" not in cls.__dict__:
             cls.slope_peak = None  # a parent's claim about its own f
+        if "_moments" in cls.__dict__:  # then a parent's short cuts to two of them are not its own
+            for name in {"_M", "_G"} - cls.__dict__.keys():
+                setattr(cls, name, getattr(Activation, name))
         if not cls.__dict__.get("name"):
             return  # an unnamed variant must not take its parent's place
         known = REGISTRY.get(cls.name, cls)
@@ -240,16 +244,30 @@ class Activation:
         return Moments(*(np.where(still, z, m) for z, m in zip(frozen, moments, strict=True)))
 
     def M(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).M
+        return self._one(self.f, self._M, a, s)
 
     def G(self, a: ArrayLike, s: ArrayLike) -> Array:
-        return self.moments(a, s).G
+        return self._one(self.df, self._G, a, s)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _one(self, frozen: Callable[[Array], Array], moment: Callable[[Array, Array], Array], a: Any, s: Any) -> Array:
+        a, s = _mean_and_deviation(a, s)
+        still = s == 0
+        return np.where(still, frozen(a), moment(a, np.where(still, 1.0, s))) if still.any() else moment(a, s)
 
     def V(self, a: ArrayLike, s: ArrayLike) -> Array:
         return self.moments(a, s).V
 
     def beta(self, a: ArrayLike, s: ArrayLike) -> Array:
         return self.moments(a, s).beta
+
+    def _M(self, a: Array, s: Array) -> Array:
+        """M alone, s > 0; override where it costs less than all moments."""
+        return self._moments(a, s).M
+
+    def _G(self, a: Array, s: Array) -> Array:
+        """G alone, s > 0; override where it costs less than all moments."""
+        return self._moments(a, s).G
 
     def _moments(self, a: Array, s: Array) -> Moments:
         """The moments by the trapezoid rule, s > 0."""

@@ -134,6 +134,12 @@ class Smoothed(Activation):
             return self.base.smoothed_torch(x, s)
         return torch.where(s > 0, self.base.smoothed_torch(x, torch.where(s > 0, s, 1)), self.base.torch(x))
 
+    def _M(self, a: Array, t: Array) -> Array:
+        return self.base.M(a, np.hypot(self.s, t))
+
+    def _G(self, a: Array, t: Array) -> Array:
+        return self.base.G(a, np.hypot(self.s, t))
+
     def _moments(self, a: Array, t: Array) -> Moments:
         r = np.hypot(self.s, t)
         M, G, V, beta = self.base.moments(a, r)

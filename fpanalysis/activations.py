@@ -215,6 +215,13 @@ class Erf(Activation):
         short = np.abs(d) * (1 + 2 * np.abs(a)) < 1  # here the far form cancels, and e^{-x^2} changes little
         return np.where(short, super().difference(a, d), far)
 
+    def _M(self, a: Array, s: Array) -> Array:
+        return self.f(a / np.sqrt(1 + 2 * s**2))
+
+    def _G(self, a: Array, s: Array) -> Array:
+        q = np.sqrt(1 + 2 * s**2)
+        return self.df(a / q) / q
+
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)
         z = a / q
