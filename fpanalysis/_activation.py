@@ -74,6 +74,8 @@ class Activation:
     `bounded` says whether |f| is; `smooth` whether f'' exists everywhere. `slope_peak` is the point up to which
     f' rises and beyond which it falls (-inf: it falls throughout; +inf: it rises); None if that is not known to
     be so of every neuron, and then nothing can be proven about a network of such neurons.
+    `excess` is a c, one or one per neuron, with 0 <= f(x) <= max(x, 0) + c for all x; None if there is none, or none
+    is known.
     `alike` says whether f is the same for every neuron; else its arguments have the neurons in their last axis.
     `ulps` bounds the rounding error of f and f' as computed, relative to their values and in units of the machine
     epsilon.
@@ -84,12 +86,14 @@ class Activation:
     smooth: ClassVar[bool] = True
     strip: ClassVar[float] = 1.0
     slope_peak: ClassVar[float | None] = None
+    excess: ClassVar[float | Array | None] = None
     alike: ClassVar[bool] = True
     ulps: ClassVar[float] = 8.0
 
     def __init_subclass__(cls) -> None:
-        if {"f", "df"} & cls.__dict__.keys() and "slope_peak" not in cls.__dict__:
-            cls.slope_peak = None  # a parent's claim about its own f
+        if {"f", "df"} & cls.__dict__.keys():
+            for name in {"slope_peak", "excess"} - cls.__dict__.keys():
+                setattr(cls, name, None)  # a parent's claim about its own f
         if "_moments" in cls.__dict__:  # then a parent's short cuts to two of them are not its own
             for name in {"_M", "_G"} - cls.__dict__.keys():
                 setattr(cls, name, getattr(Activation, name))

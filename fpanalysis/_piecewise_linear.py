@@ -61,6 +61,7 @@ class ReLU(Activation):
     name = "relu"
     smooth = False
     slope_peak = inf
+    excess = 0.0
 
     def f(self, x: ArrayLike) -> Array:
         return np.maximum(x, 0.0)

@@ -8,7 +8,7 @@ exact formulas for f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a).
 
 from __future__ import annotations
 
-from math import inf, pi, sqrt
+from math import inf, log, pi, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,7 @@ class Softplus(Activation):
     name = "softplus"
     strip = pi
     slope_peak = inf
+    excess = log(2)
 
     def f(self, x: ArrayLike) -> Array:
         return np.logaddexp(0.0, x)
