@@ -191,7 +191,7 @@ class Activation:
         near = d**2 * sum(wk * (self.d2f(a + tk * d) + self.d2f(a - tk * d)) for tk, wk in terms)
         return np.where(np.abs(d) < self.strip / 2, near, self.f(a + d) + self.f(a - d) - 2 * self.f(a))
 
-    @np.errstate(over="ignore", under="ignore")
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def ranges(self, lo: ArrayLike, hi: ArrayLike) -> Ranges:
         """Enclosures of f and f' over lo <= x <= hi, elementwise, rounded outwards; infinite ends are allowed.
 
@@ -218,8 +218,9 @@ class Activation:
         turns = (df_lo < -TINY) & (df_hi > TINY)
         if turns.any():
             width = np.nextafter(hi - lo, np.inf)
-            f_lo = np.where(turns, self._down(f_lo + df_lo * width), f_lo)
-            f_hi = np.where(turns, self._up(f_hi - df_lo * width), f_hi)
+            below, above = self._down(f_lo + df_lo * width), self._up(f_hi - df_lo * width)
+            f_lo = np.where(turns, np.where(np.isnan(below), -np.inf, below), f_lo)
+            f_hi = np.where(turns, np.where(np.isnan(above), np.inf, above), f_hi)
         return Ranges(f_lo, f_hi, df_lo, df_hi)
 
     def _down(self, value: Array) -> Array:

@@ -56,6 +56,17 @@ def test_without_recurrence_it_is_exact():
     np.testing.assert_array_equal(fpa.denoise(net).activation.s, 0.5)
 
 
+def test_a_feedforward_network():
+    """Two layers: the means pass through f smoothed by what reaches each layer. Without biases nothing drives it."""
+    g = np.random.default_rng(1)
+    net = fpa.feedforward([g.normal(size=(6, 2)), g.normal(size=(5, 6)) / 2], W_out=np.ones((1, 5)), sigma=0.4)
+    clean = fpa.denoise(net)
+    assert np.ptp(clean.activation.s) > 0.01
+    assert (clean.activation.s[:6] == 0.4).all()
+    law = fpa.stationary(net, method="closure")
+    np.testing.assert_allclose(resting(clean)[1], law.output, rtol=0, atol=2 * law.output_error.max())
+
+
 @pytest.mark.parametrize("form", ["rate", "current"])
 @pytest.mark.parametrize("activation", ["relu", "softplus", "tanh"])
 def test_recalibrated_is_exact_at_one_condition(activation, form):
