@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,8 +79,8 @@ def denoise(net: Network, sigma: ArrayLike | None = None, variant: str = "smooth
     Warns
     -----
     DenoiseWarning
-        Where it will not help, or not as hoped: another noise level than that of the training, noise out,
-        several basins, conditions without a stationary law.
+        Where it will not help, or not as hoped: another noise level than that of the training, a network that is
+        de-noised already, noise out, several basins, conditions without a stationary law.
 
     Raises
     ------
@@ -242,7 +242,12 @@ def _bias_change(f: Activation, a: Array, rates: Array) -> Array:
 def _doubts(net: Network, sigma: float | Array, laws: _Laws, before: Sequence[int], after: Sequence[int]) -> list[str]:
     """Sentences: why this may not help."""
     texts = []
-    if not np.array_equal(np.broadcast_to(sigma, (net.N,)), np.broadcast_to(net.sigma, (net.N,))):
+    if NOTE in net.info and not np.any(net.sigma):
+        texts.append(
+            f"net is de-noised already ({_earlier(net.info[NOTE])}): this absorbs further noise, beyond what it was "
+            "trained with, so the output will be off; to absorb another amount, start from the original network"
+        )
+    elif not np.array_equal(np.broadcast_to(sigma, (net.N,)), np.broadcast_to(net.sigma, (net.N,))):
         texts.append(
             f"sigma = {_size(sigma)} is not the training noise, {_size(net.sigma)}: training absorbed the bias at its "
             "own noise only, so the output will be off"
@@ -262,6 +267,13 @@ def _doubts(net: Network, sigma: float | Array, laws: _Laws, before: Sequence[in
         why = ", ".join(laws.reasons)
         texts.append(f"{laws.unsettled} of {len(before)} condition(s) have no stationary law ({why}): {instead}")
     return texts
+
+
+def _earlier(note: object) -> str:
+    """What `info` says of the first time, if it is as `denoise` wrote it."""
+    if not isinstance(note, Mapping) or not {"variant", "sigma"} <= note.keys():
+        return "see its info"
+    return f"variant {note['variant']!r}, sigma = {_size(note['sigma'])}"
 
 
 def _size(sigma: ArrayLike) -> str:

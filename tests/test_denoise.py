@@ -182,6 +182,17 @@ def test_another_noise_than_that_of_the_training():
     assert doubts(network(), np.full(10, 0.5))[1] == ""
 
 
+def test_a_network_that_is_de_noised_already():
+    """Noise on top of noise: s adds in squares, and the warning is not that of a network trained without noise."""
+    once = fpa.denoise(network(W=np.zeros((10, 10))))
+    twice, text = doubts(once, 0.5)
+    np.testing.assert_allclose(twice.activation.s, np.hypot(0.5, 0.5), rtol=1e-14)
+    assert "de-noised already (variant 'smoothed', sigma = 0.5)" in text
+    assert "training noise" not in text
+    _, text = doubts(dataclasses.replace(once, info={"denoised": True}), 0.5)
+    assert "de-noised already (see its info)" in text
+
+
 def test_noise_out():
     clean, text = doubts(network(placement="out"))
     assert "outside the activation" in text

@@ -68,7 +68,7 @@ def command(
           55  13.5 %  13.2 %      0.3 %   -0.15  0.17       0.8  -0.00155
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, model=model)
     if compare is not None and figure_path is None:
         raise InputError("--compare adds a network to the figure: give --figure FILE as well")
     from fpanalysis.checkpoint import load
