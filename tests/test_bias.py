@@ -164,8 +164,11 @@ def test_noise_gain_tends_to_the_slope_squared(activation):
     np.testing.assert_allclose(fpa.attenuation(activation, a, 1e-200).gain, limit.gain)
 
 
-def test_nan_and_shapes():
-    at = fpa.attenuation("softplus", [np.nan, 0.0], [1.0, np.nan])
+@pytest.mark.parametrize("activation", ["relu", "softplus", "erf"])
+def test_nan_and_shapes(activation):
+    at = fpa.attenuation(activation, [np.nan, 0.0, 0.0], [1.0, np.nan, np.inf])
+    assert np.isfinite(fpa.attenuation(activation, 0.0, 1e30).beta)
+    fpa.attenuation(activation, 1.0, 1e308)  # numbers or NaN, and no warning
     assert np.isnan([at.up, at.down, at.beta, at.V, at.gain]).all()
     assert fpa.attenuation("tanh", np.zeros((3, 1)), [0.0, 1.0]).up.shape == (3, 2)
 
