@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 VARIANTS = ("smoothed", "sigma", "recalibrated")
 NOTE = "denoised"  #: where `info` keeps what was done
 NEGLIGIBLE = 1e-6  #: least weight of a condition, relative to the largest: where none has any, all count alike
+NOTABLE = 1e-6  #: error of a mean, relative to 1 + its size, below which it does not matter
 STEPS, ENOUGH = 40, 1e-12  #: most steps of a fit of the biases, and the relative gap at which it ends
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -262,11 +263,23 @@ def _doubts(net: Network, sigma: float | Array, laws: _Laws, before: Sequence[in
             f"several basins: {_counts(before)} stable fixed points at the conditions before, {_counts(after)} after; "
             "a smoothed activation stands for the noise within a basin, not for hops between basins or their weights"
         )
+    vague = sum(map(_is_vague, laws.found))
+    if vague:
+        texts.append(
+            f"{vague} of {len(laws.found)} stationary law(s) are known no better than to the size of the shift they "
+            "give (slow dynamics or strong noise): the s or biases taken from them may be off; compare the losses"
+        )
     if laws.unsettled:
         instead = "the others stand for them" if laws.found else "every neuron is smoothed by its own noise alone"
         why = ", ".join(laws.reasons)
         texts.append(f"{laws.unsettled} of {len(before)} condition(s) have no stationary law ({why}): {instead}")
     return texts
+
+
+def _is_vague(law: Stationary) -> bool:
+    """Whether the closure's own error is as large as half of what it says that noise does."""
+    shift = float(np.abs(law.mean - law.start).max())
+    return float(law.error.max()) > max(shift / 2, NOTABLE * (1 + float(np.abs(law.mean).max())))
 
 
 def _earlier(note: object) -> str:

@@ -211,6 +211,15 @@ def test_several_basins():
     assert "2 stable fixed points at the conditions before, 1 after" in text
 
 
+def test_a_law_that_is_all_but_unknown():
+    """w = 0.999 without a bias: the closure says 3.0 +- 49 where the exact chain has 3.14."""
+    net = fpa.Network(W=[[0.999]], sigma=0.5)
+    law = fpa.stationary(net, method="closure")
+    assert law.error > law.mean / 2
+    assert "1 of 1 stationary law(s) are known no better" in doubts(net)[1]
+    assert doubts(dataclasses.replace(net, W=[[0.5]]))[1] == ""
+
+
 def test_conditions_without_a_law():
     """A limit cycle at every condition: the noise alone, said so; and no recalibration."""
     net = fpa.Network(W=2.5 * np.array([[1, -1], [1, 1]]), activation="tanh", gamma=0.2, sigma=0.2)
