@@ -54,7 +54,7 @@ def command(
        0.25    0.234    0.0001    0.233   0.00105        0.235    0.0007  ok
         0.5  0.00689     6e-05  0.00214   0.00475      0.00682    0.0001  ok
        0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
-      Preferred noise 0.493 (bias² alone: 0.494); the network was trained at 0.5.
+      Preferred noise 0.493 ± 0.02 (bias² alone: 0.494); the network was trained at 0.5.
       R = loss without noise / loss at the training noise = 70.1 ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
@@ -116,7 +116,8 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
     edge = ", the end of the range: widen it" if curve.preferred in ends else ""
     edge = ", the only level" if len(curve.sigma) == 1 else edge
     told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
-    yield f"Preferred noise {number(curve.preferred)} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
+    least, error = number(curve.preferred), number(curve.preferred_error, 1)
+    yield f"Preferred noise {least} ± {error} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
     helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"
     helps = "a little noise makes no difference" if curve.slope_zero == 0 else helps
     slopes = f"Slope of the loss at zero noise: d loss / d σ² = {number(curve.slope_zero)} ({helps})"

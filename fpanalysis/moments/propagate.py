@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_sigma, of_shape
 from fpanalysis.moments._mixture import Mixture, mixture
 from fpanalysis.moments._neglected import Neglected, neglected
-from fpanalysis.moments._slow import KURT, SKEW, Path, departure, slow_direction
+from fpanalysis.moments._slow import KURT, SKEW, Path, Slow, departure, slow_direction
 from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
@@ -21,6 +22,10 @@ Array = NDArray[np.float64]
 SAFETY, SHARE = 3.0, 0.1  #: stated error over the second order, and over the first
 LEAN, BENT = 0.02, 0.15  #: errors by the departure from a Gaussian, of the mean over the deviation, of the variance
 CLOSED = 0.3  #: largest second order, relative to the variance (and to the deviation), that counts as closed
+
+
+FAR = 1e12  #: states beyond this have diverged
+SMALL = 256  #: neurons up to which one BLAS thread is best
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +63,10 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
 
     The closure equations of :mod:`fpanalysis.stationary.closure` as a recursion in time (`_step`), exact for linear f.
     Where an input is held over the second half of the trial, the output's moments are corrected by the response to
-    the third cumulants at its end; the second order, with a share of the first, is the stated error, and a share of how
-    far from a Gaussian the trial was on its way. Of a trial whose
-    law is far from a Gaussian (it passes near an unstable point, or basins exchange) the output's moments are those of
-    a mixture split along its slow direction (`_mixture`); where that fails too, the status is "not Gaussian".
+    the third cumulants at its end. The stated error is made of the second order, a share of the first, and a share of
+    how far from a Gaussian the trial was on its way. Of a trial whose law is far from a Gaussian (it passes near an
+    unstable point, or basins exchange) the output's moments are those of a mixture split along its slow direction
+    (`_mixture`); where that fails too, the status is "not Gaussian".
 
     Raises
     ------
@@ -72,30 +77,41 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
     inputs = check_inputs(net, inputs)
     level = np.broadcast_to(np.asarray(check_sigma(net.sigma if sigma is None else sigma, net.N), float), (net.N,))
-    T, B, _ = inputs.shape
+    B = inputs.shape[1]
     start = np.zeros((B, net.N)) if h0 is None else of_shape("h0", h0, (B, net.N))
+    with (
+        threadpool_limits(1 if net.N <= SMALL else None, user_api="blas"),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        found, slow, skew, kurt = _by_closure(net, inputs, level, start)
+        _widen(found, skew, kurt)
+        for b in ((skew > SKEW) | (kurt > KURT)).nonzero()[0].tolist():
+            found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], slow.of_trial(b)))
+    return found
+
+
+def _by_closure(net: Network, inputs: Array, level: Array, start: Array) -> tuple[Moments, Slow, Array, Array]:
+    """The moments of one Gaussian for each trial, its slow direction, and the largest skewness and excess kurtosis
+    along that, (B,) each."""
+    T, B, _ = inputs.shape
     step = Step(net, level)
     law = step.start(start)
     mean, variance = np.empty((2, T, B, net.N))
     z, spread = np.empty((2, T, B, net.n_out))
     entered = np.empty((5, T, B, net.N))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for t in range(T):
-            drive = net.drive(inputs[t])
-            x = step.inputs(law, drive)
-            law = step.law(law, drive, x)
-            entered[:, t] = x.s, x.G, x.V, x.c[..., 2], x.c[..., 3]
-            mean[t], variance[t] = law.m, np.einsum("bii->bi", law.C)
-            z[t], spread[t] = step.output(law)
-        held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
-        found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
-        path = Path(*entered)
-        slow = slow_direction(net, path, level)
-        skew, kurt = (np.abs(size).max(axis=0) for size in departure(net, path, slow))
-        _widen(found, skew, kurt)
-    for b in ((skew > SKEW) | (kurt > KURT)).nonzero()[0].tolist():
-        found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], slow.of_trial(b)))
-    return found
+    for t in range(T):
+        drive = net.drive(inputs[t])
+        x = step.inputs(law, drive)
+        law = step.law(law, drive, x)
+        entered[:, t] = x.s, x.G, x.V, x.c[..., 2], x.c[..., 3]
+        mean[t], variance[t] = law.m, np.einsum("bii->bi", law.C)
+        z[t], spread[t] = step.output(law)
+    held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
+    found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
+    path = Path(*entered)
+    slow = slow_direction(net, path, level)
+    skew, kurt = (np.abs(size).max(axis=0) for size in departure(net, path, slow))
+    return found, slow, skew, kurt
 
 
 def _widen(found: Moments, skew: Array, kurt: Array) -> None:
@@ -134,7 +150,7 @@ def _moments(law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Arra
     last = np.maximum(spread[-1], 1e-300)
     ratio = q.variance / last
     closed = (q.variance_left <= CLOSED * last) & (q.mean_left <= CLOSED * np.sqrt(last)) & (np.abs(ratio) < CLOSED)
-    finite = np.isfinite(law.m).all(axis=1) & np.isfinite(law.C).all(axis=(1, 2))
+    finite = (np.abs(law.m) < FAR).all(axis=1) & (np.abs(law.C) < FAR**2).all(axis=(1, 2))
     codes = np.where(finite, np.where(closed.all(axis=1), 0, 1), 2).tolist()
     use = held[:, None] & closed
     built_up = np.minimum(spread / last, 1.0) ** 2  # cumulants arise after the variance that they come from
