@@ -3,24 +3,64 @@
 import numpy as np
 import pytest
 from chains import exact_moments
+from derivations import derived, falls
 from scipy.integrate import quad
 
 import fpanalysis as fpa
 from fpanalysis.regulator import Branch, Regulator, compare
+from fpanalysis.regulator._single_halves import halves
 
 PHI = lambda z: np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)  # noqa: E731
 
 
-@pytest.mark.parametrize("gamma", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("placement", ["in", "out"])
+@pytest.mark.parametrize("gamma", [0.02, 0.1, 0.2])
 @pytest.mark.parametrize("w", [-3.0, -1.5, -0.5, 0.2, 0.5])
-def test_the_shift_is_within_two_percent_of_the_chain(w, gamma):
+def test_the_shift_is_within_two_percent_of_the_chain(w, gamma, placement):
     """Or within 1e-4 sigma where the shift is smaller than that; and by an error that says so."""
     for ratio in (0.2, 0.5, 1.0, 3.0):
-        one = Regulator.at_target(1.0, w=w, gamma=gamma, sigma=ratio)
+        one = Regulator.at_target(1.0, w=w, gamma=gamma, sigma=ratio, placement=placement)
         exact = one.exact()
         shift = exact.mean[0] - one.h0
         assert abs(one.shift() - shift) <= max(0.02 * abs(shift), 1e-4 * ratio)
         assert abs(one.mean() - exact.mean[0]) <= one.error() + exact.error[0]
+
+
+@pytest.mark.parametrize(("w", "b"), [(-3.0, 0.4), (-1.0, 0.0), (0.7, -0.2), (0.5, 1.0), (-2.0, 12.0), (-2.0, -6.0)])
+def test_two_halves_of_normal_laws_are_those_derived(w, b):
+    """Noise out: against the symbolic result, also far from the kink."""
+    found = halves(w, b, 0.1, 0.8)
+    derivation = derived("relu", "out")
+    for name in ("mean", "variance"):
+        symbolic = float(derivation.function(name, "w b gamma sigma")(w, b, 0.1, 0.8))
+        assert getattr(found, name) == pytest.approx(symbolic, rel=1e-9)
+    one = Regulator(w=w, b=b, gamma=0.1, sigma=0.8, placement="out")
+    assert abs(found.mean - one.mean()) <= one.error()
+
+
+@pytest.mark.parametrize(("w", "b"), [(-2.0, 1.0), (0.5, 0.4), (-1.0, -0.3)])
+def test_the_halves_err_by_gamma_squared(w, b):
+    """Relative to the shift, at a fixed distance from the kink in units of the width sqrt(gamma); the Gaussian balance
+    errs by as much at every gamma. What the error says covers."""
+    off, stated = [], []
+    for gamma in (0.08, 0.04, 0.02):
+        one = Regulator(w=w, b=b * gamma**0.5, gamma=gamma, sigma=1.0, placement="out")
+        exact = one.exact().mean[0]
+        found = halves(w, one.b, gamma, 1.0)
+        off.append((found.mean - exact) / (exact - one.h0))
+        stated.append(found.error / (exact - one.h0))
+    assert falls(off, 2)
+    assert (np.abs(off) <= stated).all()
+    assert (np.abs(stated) <= 30 * np.abs(off)).all()
+
+
+def test_the_better_of_two_laws_with_noise_out():
+    """Small gamma, two deviations above the kink: the Gaussian formula misses a tenth of the shift."""
+    one = Regulator(w=-3.0, b=1.6, gamma=0.02, sigma=1.0, placement="out")
+    shift = one.exact().mean[0] - one.h0
+    assert one.shift() == pytest.approx(shift, rel=0.005)
+    assert one.error() < 0.01 * shift
+    assert abs(one.gaussian()[0] - one.h0 - shift) > 0.05 * shift
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus", "tanh"])

@@ -189,7 +189,7 @@ class Regulator:
         return self._law.mean - self.h0
 
     def gaussian(self) -> tuple[float, float]:
-        """Mean and variance without the correction for the third cumulant: the closure's two equations alone."""
+        """Mean and variance by the closure's two equations alone, which take the law for normal."""
         return self._law.gaussian_mean, self._law.gaussian_variance
 
     def slow_limit(self) -> SlowLimit:
