@@ -54,6 +54,16 @@ def test_the_halves_err_by_gamma_squared(w, b):
     assert (np.abs(stated) <= 30 * np.abs(off)).all()
 
 
+def test_the_chain_covers_where_it_does_not_resolve_the_noise():
+    """w near 1 and small gamma: the law is many times wider than the noise of one step, and no degree resolves that;
+    the halves are right there to 1e-6."""
+    for w, gamma, b in ((0.9919, 0.0109, 0.0068), (0.988, 0.018, 0.01), (0.946, 0.013, 0.01), (0.982, 0.0101, 0.004)):
+        net = Regulator(w=w, b=b, gamma=gamma, sigma=1.0, placement="out").network()
+        exact, found = fpa.stationary(net, method="chain"), halves(w, b, gamma, 1.0)
+        assert abs(exact.mean[0] - found.mean) <= exact.error[0] + found.error
+        assert found.error < 1e-4 * found.mean
+
+
 def test_the_better_of_two_laws_with_noise_out():
     """Small gamma, two deviations above the kink: the Gaussian formula misses a tenth of the shift."""
     one = Regulator(w=-3.0, b=1.6, gamma=0.02, sigma=1.0, placement="out")
@@ -141,6 +151,23 @@ def test_the_balance_without_cumulants_is_the_closure_of_one_neuron():
     assert one.mean() == pytest.approx(closure.mean[0], abs=1e-3 * closure.error[0])
     assert one.gaussian()[0] == pytest.approx(closure.mean[0] - closure.details["correction"][0], abs=1e-9)
     assert one.variance() == pytest.approx(closure.cov[0, 0], rel=1e-4)
+
+
+@pytest.mark.parametrize("placement", ["in", "out"])
+def test_other_parts_of_the_package_say_the_same(placement):
+    """The attribution of a readout's shift, and the loss curve of a network that settles for 12 time constants."""
+    one = Regulator(w=-1.5, b=0.3, gamma=0.15, sigma=0.5, placement=placement)
+    net = fpa.Network(
+        W=[[-1.5]], b=[0.3], W_in=[[0.0]], W_out=[[2.0]], b_out=[0.1], gamma=0.15, sigma=0.5, placement=placement
+    )
+    bias = fpa.attribute_bias(net, method="chain")
+    assert bias.total[0] == pytest.approx(2 * one.shift(), abs=2 * one.error())
+    inputs, targets, mask = np.zeros((80, 1, 1)), np.full((80, 1, 1), 0.7), np.zeros((80, 1))
+    mask[-1] = 1
+    curve = fpa.loss_curve(net, (inputs, targets, mask), [0.0, 0.5])
+    removed = Regulator(w=-1.5, b=0.3, gamma=0.15)
+    assert curve.loss[0] == pytest.approx(removed.loss(0.7, 2.0, 0.1).total, rel=1e-6)
+    assert curve.loss[1] == pytest.approx(one.loss(0.7, 2.0, 0.1).total, rel=3e-3)
 
 
 @pytest.mark.parametrize("placement", ["in", "out"])
