@@ -13,7 +13,12 @@ NETWORKS = sorted((EXAMPLES / "networks").glob("*-*.pt"))  # task-activation-pla
 
 
 @pytest.mark.parametrize(
-    ("script", "says"), [("quickstart.py", "output shift"), ("fixed_points.py", "31 = 2^5 - 1 points, proven")]
+    ("script", "says"),
+    [
+        ("quickstart.py", "output shift"),
+        ("fixed_points.py", "31 = 2^5 - 1 points, proven"),
+        ("training_noise.py", "28 of 64 neurons carry 90 % of the bias"),
+    ],
 )
 def test_script_runs(script, says, capsys):
     runpy.run_path(str(EXAMPLES / script))

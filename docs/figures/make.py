@@ -48,7 +48,35 @@ def density_two():
     fpa.figures.density_figure(law, fpa.find_fixed_points(WINNERS)).savefig(HERE / "density_two.png", dpi=75)
 
 
-PICTURES = {f.__name__: f for f in (shift, fixed_points, bifurcations, density_one, density_two)}
+def preference():
+    net = fpa.load(NETWORKS / "function-approximation-relu-in-0.5.pt")
+    batch = fpa.moments.held(net, steps=120, counted=80)
+    curve = fpa.loss_curve(net, batch)
+    fpa.figures.loss_figure(curve, fpa.loss_curve(net, batch, curve.sigma, "monte-carlo")).savefig(
+        HERE / "preference.png", dpi=110
+    )
+
+
+def bias():
+    pair = [fpa.load(NETWORKS / f"function-approximation-relu-{placement}-0.5.pt") for placement in ("in", "out")]
+    figure = fpa.figures.attenuation_figure(*map(fpa.network_bias, pair))
+    figure.savefig(HERE / "bias.png", dpi=80)
+
+
+def incentive():
+    pair = [fpa.regulator.loss_landscape(0.2, 0.5, placement=placement) for placement in ("in", "out")]
+    fpa.figures.incentive_figure(*pair).savefig(HERE / "incentive.png", dpi=90)
+
+
+def phases():
+    diagrams = [fpa.regulator.phase_diagram(after=after) for after in ("training", "optimum")]
+    fpa.figures.phase_figure(diagrams).savefig(HERE / "phases.png", dpi=90)
+
+
+PICTURES = {
+    f.__name__: f
+    for f in (shift, fixed_points, bifurcations, density_one, density_two, preference, bias, incentive, phases)
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PICTURES:

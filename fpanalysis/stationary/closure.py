@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.network import Network
 from fpanalysis.results import Provenance, Status
@@ -34,6 +35,7 @@ from fpanalysis.stationary._result import Array, Problem, Stationary, failed, un
 SAFETY, SHARE = 3.0, 0.03  #: stated error over the size of the second-order terms, and over the correction itself,
 # which stands for all higher orders and for the precision of the sum over lags: calibrated, see docs/benchmarks.md
 COV_SAFETY, COV_SHARE = 6.0, 0.1  #: the same for the covariance
+SMALL = 256  #: neurons up to which one BLAS thread is best: more gain little, and on a busy machine cost tenfold
 TAILS = 0.1  #: least relative error of the probability of rare events
 ROUNDING = 1e-13  #: relative precision of the mean, to which Newton's iteration solves
 
@@ -45,9 +47,11 @@ def solve(problems: Sequence[Problem], rng: Any = 0) -> list[Stationary]:
     Where the branch has ended, `details["last_sigma"]` is the last level on it, and `reason` says why."""
     results = [failed(problem, "closure", unsettled(problem)) for problem in problems]
     for chain in _sweeps(problems):
-        levels = [np.broadcast_to(problems[k].sigma, (problems[k].net.N,)).astype(float) for k in chain]
-        for k, found in zip(chain, follow([problems[k] for k in chain], levels), strict=True):
-            results[k] = _answer(problems[k], found)
+        N = problems[chain[0]].net.N
+        levels = [np.broadcast_to(problems[k].sigma, (N,)).astype(float) for k in chain]
+        with threadpool_limits(1 if N <= SMALL else None, user_api="blas"):
+            for k, found in zip(chain, follow([problems[k] for k in chain], levels), strict=True):
+                results[k] = _answer(problems[k], found)
     return results
 
 
