@@ -374,6 +374,13 @@ def test_targets_out_of_reach(target, settings):
         Regulator.at_target(target, **({"w": -1.0, "sigma": 0.5} | settings))
 
 
+@pytest.mark.parametrize(("target", "sigma"), [(1e9, 0.5), (1e-9, 0.5), (1.0, 1e9), (1e-6, 1e-9)])
+@pytest.mark.parametrize("placement", ["in", "out"])
+def test_targets_of_any_size_are_reached(target, sigma, placement):
+    one = Regulator.at_target(target, w=-1.0, sigma=sigma, placement=placement)
+    assert one.mean() == pytest.approx(target, abs=1e-10 * (target + sigma))
+
+
 def test_a_target_at_the_kink_is_reached_where_noise_does_not_lift_it():
     assert Regulator.at_target(0.0, w=-1.0).mean() == 0.0
     assert Regulator.at_target(0.0, w=0.0, sigma=0.5, placement="out").mean() == 0.0
