@@ -76,7 +76,7 @@ def slow_limit(cases: Cases, h: float) -> SlowLimit:
     if not (rate > 0 and gap <= 1e-9 * (sigma + abs(float(a[0])) + abs(float(cases.b[0])))):
         return SlowLimit(*[float("nan")] * 6)
     V1 = float(moments.V[0] + (0.0 if cases.inside else sigma**2)) / (2 * rate)
-    m = float(moments.M[0])
+    m = float(moments.M[0]) if cases.inside else h  # f(a) of the fixed point, without its rounding
     slope = _bend(cases, a, s) * w**2 * V1 / (2 * rate) if w and V1 else 0.0
     return SlowLimit(float(a[0]), float(s[0]), m, m - h, slope, V1)
 
