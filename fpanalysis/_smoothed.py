@@ -63,6 +63,8 @@ class Smoothed(Activation):
         self.bounded = base.bounded  # type: ignore[misc]
         self.smooth = base.smooth or bool(np.all(s > 0))  # type: ignore[misc]
         self.strip = base.strip if base.smooth else float(np.min(s, where=s > 0, initial=1.0))  # type: ignore[misc]
+        if base.excess is not None:  # E max(x + s xi, 0) <= max(x, 0) + s / sqrt(2 pi)
+            self.excess = base.excess + np.asarray(self.s) / sqrt(2 * pi)  # type: ignore[misc]
         peak = base.slope_peak
         kept = peak is not None and (np.isinf(peak) or base.name in ODD)
         self.slope_peak = peak if kept else None  # type: ignore[misc]
@@ -133,6 +135,12 @@ class Smoothed(Activation):
         if np.all(self.s):
             return self.base.smoothed_torch(x, s)
         return torch.where(s > 0, self.base.smoothed_torch(x, torch.where(s > 0, s, 1)), self.base.torch(x))
+
+    def _M(self, a: Array, t: Array) -> Array:
+        return self.base.M(a, np.hypot(self.s, t))
+
+    def _G(self, a: Array, t: Array) -> Array:
+        return self.base.G(a, np.hypot(self.s, t))
 
     def _moments(self, a: Array, t: Array) -> Moments:
         r = np.hypot(self.s, t)

@@ -8,7 +8,7 @@ exact formulas for f(a + d) - f(a) and f(a + d) + f(a - d) - 2 f(a).
 
 from __future__ import annotations
 
-from math import inf, pi, sqrt
+from math import inf, log, pi, sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,7 @@ class Softplus(Activation):
     name = "softplus"
     strip = pi
     slope_peak = inf
+    excess = log(2)
 
     def f(self, x: ArrayLike) -> Array:
         return np.logaddexp(0.0, x)
@@ -214,6 +215,13 @@ class Erf(Activation):
         far = sign * (erfc(sign * a) - erfc(sign * (a + d)))
         short = np.abs(d) * (1 + 2 * np.abs(a)) < 1  # here the far form cancels, and e^{-x^2} changes little
         return np.where(short, super().difference(a, d), far)
+
+    def _M(self, a: Array, s: Array) -> Array:
+        return self.f(a / np.sqrt(1 + 2 * s**2))
+
+    def _G(self, a: Array, s: Array) -> Array:
+        q = np.sqrt(1 + 2 * s**2)
+        return self.df(a / q) / q
 
     def _moments(self, a: Array, s: Array) -> Moments:
         q = np.sqrt(1 + 2 * s**2)

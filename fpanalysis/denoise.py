@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 VARIANTS = ("smoothed", "sigma", "recalibrated")
 NOTE = "denoised"  #: where `info` keeps what was done
 NEGLIGIBLE = 1e-6  #: least weight of a condition, relative to the largest: where none has any, all count alike
+NOTABLE = 1e-6  #: error of a mean, relative to 1 + its size, below which it does not matter
 STEPS, ENOUGH = 40, 1e-12  #: most steps of a fit of the biases, and the relative gap at which it ends
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -79,8 +80,8 @@ def denoise(net: Network, sigma: ArrayLike | None = None, variant: str = "smooth
     Warns
     -----
     DenoiseWarning
-        Where it will not help, or not as hoped: another noise level than that of the training, noise out,
-        several basins, conditions without a stationary law.
+        Where it will not help, or not as hoped: another noise level than that of the training, a network that is
+        de-noised already, noise out, several basins, conditions without a stationary law.
 
     Raises
     ------
@@ -242,7 +243,12 @@ def _bias_change(f: Activation, a: Array, rates: Array) -> Array:
 def _doubts(net: Network, sigma: float | Array, laws: _Laws, before: Sequence[int], after: Sequence[int]) -> list[str]:
     """Sentences: why this may not help."""
     texts = []
-    if not np.array_equal(np.broadcast_to(sigma, (net.N,)), np.broadcast_to(net.sigma, (net.N,))):
+    if NOTE in net.info and not np.any(net.sigma):
+        texts.append(
+            f"net is de-noised already ({_earlier(net.info[NOTE])}): this absorbs further noise, beyond what it was "
+            "trained with, so the output will be off; to absorb another amount, start from the original network"
+        )
+    elif not np.array_equal(np.broadcast_to(sigma, (net.N,)), np.broadcast_to(net.sigma, (net.N,))):
         texts.append(
             f"sigma = {_size(sigma)} is not the training noise, {_size(net.sigma)}: training absorbed the bias at its "
             "own noise only, so the output will be off"
@@ -257,11 +263,30 @@ def _doubts(net: Network, sigma: float | Array, laws: _Laws, before: Sequence[in
             f"several basins: {_counts(before)} stable fixed points at the conditions before, {_counts(after)} after; "
             "a smoothed activation stands for the noise within a basin, not for hops between basins or their weights"
         )
+    vague = sum(map(_is_vague, laws.found))
+    if vague:
+        texts.append(
+            f"{vague} of {len(laws.found)} stationary law(s) are known no better than to the size of the shift they "
+            "give (slow dynamics or strong noise): the s or biases taken from them may be off; compare the losses"
+        )
     if laws.unsettled:
         instead = "the others stand for them" if laws.found else "every neuron is smoothed by its own noise alone"
         why = ", ".join(laws.reasons)
         texts.append(f"{laws.unsettled} of {len(before)} condition(s) have no stationary law ({why}): {instead}")
     return texts
+
+
+def _is_vague(law: Stationary) -> bool:
+    """Whether the closure's own error is as large as half of what it says that noise does."""
+    shift = float(np.abs(law.mean - law.start).max())
+    return float(law.error.max()) > max(shift / 2, NOTABLE * (1 + float(np.abs(law.mean).max())))
+
+
+def _earlier(note: object) -> str:
+    """What `info` says of the first time, if it is as `denoise` wrote it."""
+    if not isinstance(note, Mapping) or not {"variant", "sigma"} <= note.keys():
+        return "see its info"
+    return f"variant {note['variant']!r}, sigma = {_size(note['sigma'])}"
 
 
 def _size(sigma: ArrayLike) -> str:

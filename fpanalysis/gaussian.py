@@ -36,7 +36,7 @@ def trapezoid_rule(s_max: float, strip: float = inf, reach: float = 0.0, digits:
     y = min(strip / max(s_max, 1e-300), sqrt(2 * digits))
     step = min(0.5, 2 * pi * y / (digits + y * y / 2))
     end = min(TAIL, sqrt(2 * digits + 9)) + reach
-    K = min(int(np.ceil(end / step)), MOST)
+    K = int(min(np.ceil(end / step), MOST))
     step = max(step, end / K)
     xi = step * np.arange(-K, K + 1, dtype=np.float64)
     w: Array = step * np.exp(-(xi**2) / 2) / sqrt(2 * pi)

@@ -22,6 +22,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,33 +175,52 @@ class Network(System):
         digest.update(f"{self.form} {self.placement} {self.activation.key}".encode())
         return digest.hexdigest()[:16]
 
-    @cached_property
+    @property
     def dissipative(self) -> bool:
         """Whether all trajectories provably enter a ball, so that the indices of the fixed points sum to 1.
 
-        True for bounded activations, and for f with 0 <= f(x) <= max(x, 0) + c (ReLU, softplus) when the
-        spectral radius of the positive part of W is below one, because then f(W h + v) <= W+ h + |v| + c.
+        True for bounded activations, and where the spectral radius of a matrix A >= 0 is below one with which
+        |f(W h + v)| <= A |h| + const: W+, the positive part of W, for f with 0 <= f(x) <= max(x, 0) + c (ReLU,
+        softplus, both smoothed); L |W| for |f'| <= L.
         """
-        if self.activation.bounded:
-            return True
-        if self.activation.name not in ("relu", "softplus") or self.form != "rate":
-            return False
-        return bool(np.abs(np.linalg.eigvals(np.maximum(self.W, 0))).max() < 1)
+        return self.activation.bounded or self._comparison is not None
+
+    @cached_property
+    def _comparison(self) -> tuple[Array, Array] | None:
+        """A (N, N), of spectral radius below one, and L (N,); see `dissipative` and `_rates`. None without any."""
+        f, one = self.activation, np.ones(self.N)
+        if f.excess is not None:
+            A, L = np.maximum(self.W, 0), one
+        elif f.slope_peak is not None:
+            _, _, df_lo, df_hi = f.ranges(-inf * one, inf * one)
+            L = np.maximum(np.abs(df_lo), np.abs(df_hi))
+            A = L[:, None] * np.abs(self.W)
+        else:
+            return None
+        return (A, L) if np.isfinite(A).all() and np.abs(np.linalg.eigvals(A)).max() < 1 else None
 
     def trapping_box(self, u: ArrayLike | None = None) -> Array | None:
-        """The range of f where that is bounded; for ReLU and softplus, where `dissipative`, 0 to the solution of
-        y = W+ y + max(W_in u + b, 0) + f(0)."""
-        if not self.dissipative or self.activation.slope_peak is None:
+        """Where all fixed points are, (2, N), if the network is `dissipative`: between the bounds of f, or within
+        y = A y + const; in the current form within what W makes of such rates."""
+        rates = self._rates(u)
+        if rates is None or self.form == "rate":
+            return rates
+        middle, radius = self.W @ (rates[0] + rates[1]) / 2 + self.drive(u), np.abs(self.W) @ (rates[1] - rates[0]) / 2
+        return np.stack([middle - radius, middle + radius])
+
+    def _rates(self, u: ArrayLike | None) -> Array | None:
+        """Bounds (2, N) of f(x) at the fixed points: r <= W+ r + max(v, 0) + c, or |r| <= L |W| |r| + L |v| + |f(0)|,
+        with v = W_in u + b."""
+        f, drive = self.activation, self.drive(u)
+        if f.bounded:
+            return None if f.slope_peak is None else np.stack(f.ranges(*np.full((2, self.N), [[-inf], [inf]]))[:2])
+        if self._comparison is None:
             return None
-        if self.activation.bounded:
-            f_lo, f_hi, _, _ = self.activation.ranges(np.full(self.N, -np.inf), np.full(self.N, np.inf))
-            if self.form == "rate":
-                return np.stack([f_lo, f_hi])
-            middle, radius = self.W @ (f_lo + f_hi) / 2 + self.drive(u), np.abs(self.W) @ (f_hi - f_lo) / 2
-            return np.stack([middle - radius, middle + radius])
-        drive = np.maximum(self.drive(u), 0) + self.activation.f(np.zeros(self.N))
-        top = np.linalg.solve(np.eye(self.N) - np.maximum(self.W, 0), drive)
-        return np.stack([np.zeros(self.N), top])
+        A, L = self._comparison
+        one_sided = f.excess is not None
+        base = np.maximum(drive, 0) + f.excess if one_sided else L * np.abs(drive) + np.abs(f.f(np.zeros(self.N)))
+        top = np.linalg.solve(np.eye(self.N) - A, base)
+        return np.stack([0 * top if one_sided else -top, top])
 
     @cached_property
     def svd(self) -> tuple[Array, Array, Array]:

@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fpanalysis import gaussian
-from fpanalysis.activations import REGISTRY, Activation, Erf, LeakyReLU, ReLU, Softplus, Tanh, get_activation
+from fpanalysis.activations import (
+    REGISTRY,
+    Activation,
+    Erf,
+    LeakyReLU,
+    Moments,
+    ReLU,
+    Smoothed,
+    Softplus,
+    Tanh,
+    get_activation,
+)
 from fpanalysis.results import InputError
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "moments.json").read_text())
@@ -93,6 +104,29 @@ def test_moments_agree_with_the_stored_digits(name, one_by_one):
         scale[:, 0] = np.abs(f.f(a)) + expected[:, 3]
     assert (np.abs(found - expected) <= bound * scale + LEAST).all()
     assert (found[:, 2][expected[:, 2] > 0] > 0).all()
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_mean_and_gain_alone_are_those_of_all_moments(name):
+    """Short cuts must not differ: in the tails to r^2 eps as above, at infinity, without noise, with tiny and NaN."""
+    f = known(name)
+    a, s = np.meshgrid([-np.inf, -30.0, -5.0, -0.3, 0.0, 2.0, 40.0, np.inf, np.nan], [0.0, 1e-320, 1e-3, 1.0, 3.0])
+    moments = f.moments(a, s)
+    np.testing.assert_allclose(f.M(a, s), moments.M, rtol=1e-12, atol=LEAST)
+    np.testing.assert_allclose(f.G(a, s), moments.G, rtol=1e-12, atol=LEAST)
+    again = Smoothed(f, 0.4)
+    a = np.linspace(-3, 3, 9)
+    np.testing.assert_allclose(again.M(a, 0.3), again.moments(a, 0.3).M, rtol=1e-12)
+    np.testing.assert_allclose(again.G(a, 0.3), again.moments(a, 0.3).G, rtol=1e-12)
+
+
+def test_short_cuts_are_not_inherited_by_other_moments():
+    class Doubled(ReLU):
+        def _moments(self, a, s):
+            return Moments(*(2 * moment for moment in ReLU()._moments(a, s)))
+
+    assert Doubled().M(0.3, 1.0) == 2 * ReLU().moments(0.3, 1.0).M
+    assert Doubled().G(0.3, 1.0) == 2 * ReLU().moments(0.3, 1.0).G
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

@@ -164,8 +164,11 @@ def test_noise_gain_tends_to_the_slope_squared(activation):
     np.testing.assert_allclose(fpa.attenuation(activation, a, 1e-200).gain, limit.gain)
 
 
-def test_nan_and_shapes():
-    at = fpa.attenuation("softplus", [np.nan, 0.0], [1.0, np.nan])
+@pytest.mark.parametrize("activation", ["relu", "softplus", "erf"])
+def test_nan_and_shapes(activation):
+    at = fpa.attenuation(activation, [np.nan, 0.0, 0.0], [1.0, np.nan, np.inf])
+    assert np.isfinite(fpa.attenuation(activation, 0.0, 1e30).beta)
+    fpa.attenuation(activation, 1.0, 1e308)  # numbers or NaN, and no warning
     assert np.isnan([at.up, at.down, at.beta, at.V, at.gain]).all()
     assert fpa.attenuation("tanh", np.zeros((3, 1)), [0.0, 1.0]).up.shape == (3, 2)
 
@@ -252,7 +255,20 @@ def test_shares_over_conditions(driven):
     assert bias.rms == pytest.approx(np.sqrt((bias.total**2).mean()))
 
 
-@pytest.mark.parametrize("sigma", [1e-4, 1e-2])
+@pytest.mark.parametrize("kwargs", [{}, {"placement": "out"}, {"form": "current"}])
+@pytest.mark.parametrize("activation", ["softplus", "tanh"])
+def test_the_split_of_weak_noise_is_that_of_the_second_order(activation, kwargs):
+    """Direct and recurrent part fall as sigma^2, at a relative sigma^2: to far below the rounding of the outputs."""
+    net = random_network(activation=activation, **kwargs)
+    parts = [fpa.attribute_bias(net, sigma=sigma) for sigma in (1e-3, 1e-6, 1e-7, 1e-12)]
+    for sigma, part in zip((1e-6, 1e-7, 1e-12), parts[1:], strict=True):
+        assert part.status.ok
+        for name in ("direct", "recurrent"):
+            found, expected = getattr(part, name) / sigma**2, getattr(parts[0], name) / 1e-6
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(parts[0].contributions / 1e-6).max())
+
+
+@pytest.mark.parametrize("sigma", [1e-12, 1e-6, 1e-4, 1e-2])
 def test_weak_noise(sigma):
     """beta = s^2 f'' / 2 + O(s^4) far below the rounding of E f and f(a), and the shares still sum to 1."""
     net = random_network(activation="softplus")

@@ -1,5 +1,6 @@
 """The command `bias`: its tables against the results it shows, its JSON, its figure, and its exit statuses."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from problems import random_network
 
 import fpanalysis as fpa
+from fpanalysis.activations import Smoothed
 from fpanalysis.cli import main
 from fpanalysis.figures import attenuation_figure, plot_attenuation
 
@@ -173,3 +175,20 @@ def test_what_the_command_refuses(models, monkeypatch, arguments, message):
     assert result.exit_code == 1
     assert message in result.stderr
     assert not re.search("Traceback", result.output)
+
+
+def test_a_silent_network_has_no_signs_of_nothing(tmp_path):
+    fpa.save(dataclasses.replace(network(), b=np.full(8, -50.0)), tmp_path / "silent.pt")
+    result = run(tmp_path / "silent.pt", "--figure", tmp_path / "x.png")
+    assert result.exit_code == 0, result.output
+    assert "Noise does not move the output" in result.output
+    assert not re.search(r"-0(?![.\d])|-0\.0 %", result.output)
+    figure = attenuation_figure(fpa.network_bias(fpa.load(tmp_path / "silent.pt")))
+    assert figure.axes[0].get_title() == "noise in: it does not move the output"
+
+
+def test_neurons_that_differ_have_no_largest_gain_in_common(tmp_path):
+    fpa.save(network(activation=Smoothed("relu", np.linspace(0.1, 0.5, 8))), tmp_path / "clean.pt")
+    result = run(tmp_path / "clean.pt")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"of its own noise 0\.\d+ of its variance, weighted", " ".join(result.output.split()))

@@ -126,6 +126,20 @@ def test_wrong_usage(model, arguments, status, message, tmp_path, monkeypatch):
     assert not (tmp_path / "clean.pt").exists()
 
 
+def test_nothing_is_written_over_the_model_or_twice(model, tmp_path):
+    path = model()
+    before = path.read_bytes()
+    for arguments, message in (
+        (["-o", path], "the model itself"),
+        (["-o", tmp_path / "a", "--json", tmp_path / "a"], "another"),
+    ):
+        result = run(path, *arguments)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert path.read_bytes() == before
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_network_without_noise(model, tmp_path):
     result = run(model(sigma=0.0), "-o", tmp_path / "clean.pt")
     assert result.exit_code == 1

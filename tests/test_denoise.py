@@ -56,6 +56,17 @@ def test_without_recurrence_it_is_exact():
     np.testing.assert_array_equal(fpa.denoise(net).activation.s, 0.5)
 
 
+def test_a_feedforward_network():
+    """Two layers: the means pass through f smoothed by what reaches each layer. Without biases nothing drives it."""
+    g = np.random.default_rng(1)
+    net = fpa.feedforward([g.normal(size=(6, 2)), g.normal(size=(5, 6)) / 2], W_out=np.ones((1, 5)), sigma=0.4)
+    clean = fpa.denoise(net)
+    assert np.ptp(clean.activation.s) > 0.01
+    assert (clean.activation.s[:6] == 0.4).all()
+    law = fpa.stationary(net, method="closure")
+    np.testing.assert_allclose(resting(clean)[1], law.output, rtol=0, atol=2 * law.output_error.max())
+
+
 @pytest.mark.parametrize("form", ["rate", "current"])
 @pytest.mark.parametrize("activation", ["relu", "softplus", "tanh"])
 def test_recalibrated_is_exact_at_one_condition(activation, form):
@@ -171,6 +182,17 @@ def test_another_noise_than_that_of_the_training():
     assert doubts(network(), np.full(10, 0.5))[1] == ""
 
 
+def test_a_network_that_is_de_noised_already():
+    """Noise on top of noise: s adds in squares, and the warning is not that of a network trained without noise."""
+    once = fpa.denoise(network(W=np.zeros((10, 10))))
+    twice, text = doubts(once, 0.5)
+    np.testing.assert_allclose(twice.activation.s, np.hypot(0.5, 0.5), rtol=1e-14)
+    assert "de-noised already (variant 'smoothed', sigma = 0.5)" in text
+    assert "training noise" not in text
+    _, text = doubts(dataclasses.replace(once, info={"denoised": True}), 0.5)
+    assert "de-noised already (see its info)" in text
+
+
 def test_noise_out():
     clean, text = doubts(network(placement="out"))
     assert "outside the activation" in text
@@ -187,6 +209,15 @@ def test_several_basins():
     np.testing.assert_allclose(fps.h[fps.stable].max(), law.mean[0], atol=3 * np.abs(law.details["correction"]).max())
     _, text = doubts(dataclasses.replace(net, sigma=2.0), variant="sigma")
     assert "2 stable fixed points at the conditions before, 1 after" in text
+
+
+def test_a_law_that_is_all_but_unknown():
+    """w = 0.999 without a bias: the closure says 3.0 +- 49 where the exact chain has 3.14."""
+    net = fpa.Network(W=[[0.999]], sigma=0.5)
+    law = fpa.stationary(net, method="closure")
+    assert law.error > law.mean / 2
+    assert "1 of 1 stationary law(s) are known no better" in doubts(net)[1]
+    assert doubts(dataclasses.replace(net, W=[[0.5]]))[1] == ""
 
 
 def test_conditions_without_a_law():

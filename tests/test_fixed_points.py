@@ -104,6 +104,38 @@ def test_a_limit_cycle_is_a_status():
     assert not rests[0]
 
 
+@pytest.mark.parametrize(("activation", "form"), [("relu", "rate"), ("relu", "current"), ("softplus", "rate")])
+def test_slow_dynamics_comes_to_rest_as_well(activation, form):
+    """w = 0.9999 at gamma = 0.1: 1e5 steps to relax by a factor e. A second neuron, inhibited, crosses its kink."""
+    net = fpa.Network(W=[[0.9999, 0], [-1, 0.5]], b=[1.0, 500.0], activation=activation, form=form)
+    states, rests = settle(net, np.zeros((1, 2)))
+    assert rests[0]
+    assert states[0, 0] == pytest.approx(1e4, rel=1e-12)
+    assert fpa.stationary(net, sigma=0.1, method="closure").status.ok
+
+
+def test_a_slow_passage_is_no_rest():
+    """Just beyond a saddle-node the state all but stands still for 4,000 steps, at half way, and goes on."""
+    w, gap = 2.0, 1e-4
+    x = -np.arctanh(np.sqrt(1 - 1 / w))
+    net = fpa.Network(W=[[w]], b=[x - w * np.tanh(x) + gap], activation="tanh", gamma=0.02)
+    states, rests = settle(net, [[-1.0]], steps=4000)
+    assert not rests[0]
+    assert states[0, 0] < 0
+    states, rests = settle(net, [[-1.0]])
+    assert rests[0]
+    assert states[0, 0] > 0.9
+
+
+def test_the_way_to_a_slow_point_may_end_at_a_kink():
+    """From 0 the line h' ~ h - 1000 leads to h = 1000, but at h = 900 another neuron opens and stops it there."""
+    net = fpa.Network(W=[[0.999, -0.5], [1.0, 0.0]], b=[1.0, -900.0], gamma=0.5)
+    states, rests = settle(net, np.zeros((1, 2)))
+    assert rests[0]
+    np.testing.assert_allclose(states[0], net.target(states[0]), rtol=1e-12)
+    assert 900 < states[0, 0] < 901
+
+
 def test_nothing_to_find_is_a_status():
     """w = 1, b > 0: h grows for ever and there is no fixed point."""
     fps = fpa.find_fixed_points(fpa.Network(W=[[1.0]], b=[1.0]))

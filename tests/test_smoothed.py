@@ -177,6 +177,13 @@ def test_ranges_enclose(name, s):
     assert f.alike == (N == 1)
 
 
+def test_ranges_without_end_of_what_falls_and_rises():
+    f_lo, f_hi, df_lo, df_hi = Smoothed(LeakyReLU(-0.3), 0.4).ranges([-np.inf, -1.0, -np.inf], [np.inf, np.inf, 1.0])
+    assert f_hi.tolist() == [np.inf, np.inf, np.inf]
+    assert (f_lo <= 0.1).all()
+    np.testing.assert_allclose([df_lo[0], df_hi[0]], [-0.3, 1.0], rtol=1e-9)
+
+
 class Lopsided(Activation):
     """f' has one peak, and is not even: where noise moves the peak to is not known."""
 
@@ -269,6 +276,16 @@ def test_fixed_points(name):
     states, rests = settle(net, np.zeros((1, 12)))
     assert rests.all()
     assert np.abs(fps.h - states).max(axis=1).min() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_fixed_points_without_any_drive(name):
+    """Whether f is odd is asked then, of all neurons: of tanh it is, and the points come in pairs."""
+    net = fpa.Network(W=2 * np.eye(3), activation=Smoothed(name, [0.1, 0.2, 0.3]))
+    points = fpa.find_fixed_points(net)
+    assert len(points) == {"relu": 0, "tanh": 27}[name]
+    if name == "tanh":
+        assert np.abs(points.h[:, None] + points.h[None]).max(axis=2).min(axis=1).max() < 1e-12
 
 
 @pytest.mark.parametrize("name", ["relu", "softplus"])

@@ -26,7 +26,7 @@ from fpanalysis.stationary import Stationary
 from fpanalysis.stationary._result import unsettled
 
 EXACT = 1e-9  #: of the total, within which the shares sum to it
-ULPS = 4  #: within which E f and M(a, s) are the same
+FLOOR = 1e-13  #: of 1 + |M|, to which a law's mean is solved: E f and M(a, s) that are closer are the same
 ROUNDING = 1e-12  #: of the rates that the outputs are made of: where a total is that small, it is rounding
 
 
@@ -217,7 +217,8 @@ def _attribution(law: Law) -> Attribution:
     contributions, direct = leverage * beta, leverage * f.beta(law.a, own_noise(net, law.problem.sigma))
     residual = float(np.abs(total - contributions.sum(axis=1)).max())
     scale = float((np.abs(W_out) @ (np.abs(law.rates) + np.abs(law.rates_star))).max())
-    if not residual <= EXACT * float(np.abs(total).max()) + ROUNDING * scale:
+    dropped = FLOOR * float((np.abs(leverage) @ (1 + np.abs(law.rates))).max())
+    if not residual <= EXACT * float(np.abs(total).max()) + ROUNDING * scale + dropped:
         return replace(without, residual=residual, status=Status.NOT_CONVERGED, reason=NEUTRAL)
     return replace(
         without,
@@ -236,7 +237,7 @@ def _local_bias(law: Law) -> Array:
     """E f - f(a) (N,), as beta(a, s) + (E f - M(a, s)): in weak noise E f and f(a) agree to rounding, beta is small."""
     gaussian = law.problem.network.activation.moments(law.a, law.s)
     rest = law.rates - gaussian.M
-    return gaussian.beta + np.where(np.abs(rest) <= ULPS * np.spacing(1 + np.abs(gaussian.M)), 0.0, rest)
+    return gaussian.beta + np.where(np.abs(rest) <= FLOOR * (1 + np.abs(gaussian.M)), 0.0, rest)
 
 
 def secant_slopes(law: Law) -> Array:

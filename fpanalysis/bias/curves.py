@@ -116,7 +116,7 @@ def _broadcast(a: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
         a, s = np.broadcast_arrays(np.asarray(a, float), np.asarray(s, float))
     except (TypeError, ValueError) as error:
         raise InputError(f"a and s must be numbers that broadcast together; found {error}") from None
-    return a, s
+    return a, np.where(np.isinf(s), np.nan, s)
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")

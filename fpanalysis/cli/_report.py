@@ -52,11 +52,16 @@ def check_panels(count: int) -> None:
         raise InputError(f"--figure has room for {PANELS} inputs; found {count}: choose some with --input")
 
 
-def check_outputs(json_path: str | None, *paths: str | None) -> None:
-    """Refuse output paths that cannot be written before anything is computed."""
+def check_outputs(json_path: str | None, *paths: str | None, model: str | None = None) -> None:
+    """Refuse output paths that cannot be written, or would overwrite each other or the model, before anything is
+    computed."""
+    taken = {} if model is None else {Path(model).resolve(): "the model itself"}
     for path in (None if json_path == "-" else json_path, *paths):
         if path is not None:
             check_writable(path)
+            if Path(path).resolve() in taken:
+                raise InputError(f"cannot write {path}: it is {taken[Path(path).resolve()]}; choose another file")
+            taken[Path(path).resolve()] = "another output as well"
 
 
 def check_suffix(option: str, path: str | None, suffixes: Sequence[str]) -> None:

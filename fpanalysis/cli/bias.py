@@ -68,7 +68,7 @@ def command(
           55  13.5 %  13.2 %      0.3 %   -0.15  0.17       0.8  -0.00155
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, model=model)
     if compare is not None and figure_path is None:
         raise InputError("--compare adds a network to the figure: give --figure FILE as well")
     from fpanalysis.checkpoint import load
@@ -125,7 +125,7 @@ def _print(bias: NetworkBias, top: int, start: str) -> None:
     keep = [k for k, name in enumerate(columns) if name != dropped]
     table([columns[k] for k in keep], [[row[k] for k in keep] for row in rows])
     click.echo("output: its mean; bias: what it is off by without the noise; direct: from the neurons'")
-    click.echo("own noise; recurrent: from what the noise of the others adds.")
+    click.echo("own noise; recurrent: from the noise that reaches them through W.")
     for sentence in findings(bias):
         click.echo(f"\n{click.wrap_text(sentence, width=80)}")
     if bias.shares.any():
@@ -146,7 +146,7 @@ def _condition_rows(bias: NetworkBias, c: int) -> list[list[str]]:
     for k in range(min(net.n_out, SHOWN)):
         z, shift = float(part.stationary.output[k]), float(part.total[k])
         parts = [0.0 - float(piece[k].sum()) for piece in (part.direct, part.recurrent)]
-        values = [number(value) for value in (z, z - shift, -shift)]
+        values = [number(value) for value in (z, z - shift, 0.0 - shift)]
         rows.append(["", f"z[{k}]", *values, number(float(part.error[k]), 1), *map(number, parts), ""])
     rows[0][0], rows[0][-1] = input_text(bias.points.inputs[c]), part.status.value
     if net.n_out > SHOWN:
@@ -164,7 +164,7 @@ def _neuron_row(bias: NetworkBias, i: int) -> list[str]:
     leverage = np.sqrt(np.nanmean([(part.leverage[:, i] ** 2).sum() for part in bias.attributions]))
     return [
         str(i),
-        *(f"{100 * float(part[i]):.1f} %" for part in parts),
+        *(f"{round(100 * float(part[i]), 1) + 0.0:.1f} %" for part in parts),
         _span(points.a[known, i] / points.s[known, i]),
         number(float(beta), 2),
         number(float(leverage), 2),
@@ -210,7 +210,8 @@ def _carried(bias: NetworkBias, where: str) -> str:
 
 def gain_text(points: OperatingPoints) -> str:
     """What the noise gain says of the network."""
-    gain = f"{number(points.mean_gain)} of its variance (at most {number(points.most_gain)} is possible)"
+    most = f" (at most {number(points.most_gain)} is possible)" if points.most_gain >= 0 else ""
+    gain = f"{number(points.mean_gain)} of its variance{most}"
     if points.outside:
         return (
             "Noise outside the nonlinearity passes wherever a neuron works, so nothing draws it there: were the noise "

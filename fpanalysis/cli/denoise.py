@@ -56,7 +56,7 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
       noise removed, 2.95 times below that with noise 0.5.
       wrote clean.pt
     """
-    check_outputs(json_path, output)
+    check_outputs(json_path, output, model=model)
     import warnings
 
     from fpanalysis.checkpoint import load, save

@@ -216,6 +216,8 @@ def _title(bias: NetworkBias) -> str:
     points, carriers = bias.points, len(bias.carriers())
     where = "on the current" if points.net.form == "current" else points.net.placement
     own = max(100 * float(bias.direct.sum()), 0.0)
+    if not bias.shares.any():
+        return f"noise {where}: it does not move the output"
     return (
         f"noise {where}: without it the output is biased by {bias.rms:.2g} (rms),\n"
         f"90 % of it by {carriers} of {len(bias.shares)} neurons; {own:.0f} % by their own noise"

@@ -12,6 +12,8 @@ Array = NDArray[np.float64]
 
 KINK = 1e-12  #: a pre-activation closer to a kink than this, relative to the terms it is the sum of, sits on it
 
+JUMP = 1e-8  #: a change of f' over that distance that is smaller than this, relative, is one of a smooth f
+
 
 def kinked(net: System, h: Array, u: Array) -> NDArray[np.bool_]:
     """(K, N), where f has no derivative at the pre-activation of a neuron in the states `h` (K, N)."""
@@ -31,4 +33,5 @@ def slopes(net: Network, h: Array, u: Array) -> tuple[Array, Array]:
     rates = h if net.form == "rate" else net.activation.f(h)
     terms = (np.abs(rates) @ np.abs(net.W).T + drive).max(axis=1, keepdims=True) + (not drive.any())
     near = KINK * terms + np.finfo(float).tiny
-    return net.activation.df(x - near), net.activation.df(x + near)
+    left, right = net.activation.df(x - near), net.activation.df(x + near)
+    return left, np.where(np.abs(right - left) > JUMP * (1 + np.abs(left)), right, left)

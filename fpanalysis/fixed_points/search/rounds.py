@@ -178,5 +178,5 @@ def _is_odd(net: System, u: Array) -> bool:
     """Whether f is odd and nothing drives the network, so that fixed points come in pairs h, -h."""
     if not isinstance(net, Network) or np.any(net.drive(u)):
         return False
-    x = np.linspace(0, 3, 31)
+    x = np.linspace(0, 3, 31)[:, None]
     return bool(np.array_equal(net.activation.f(-x), -net.activation.f(x)))
