@@ -66,6 +66,42 @@ def test_a_target_sets_the_bias():
     assert "below the kink" in result.stdout
 
 
+@pytest.mark.parametrize(("placement", "verdict"), [("in", "noise is preferred"), ("out", "it does better without")])
+def test_what_removing_the_noise_does_to_a_target(placement, verdict):
+    """R against the exact chain's loss."""
+    arguments = ("--w", -1, "--target", 0.2, "--noise", "0.5", "--placement", placement)
+    found = json.loads(run(*arguments, "--json", "-").stdout)["preference"]
+    one = Regulator.at_target(0.2, w=-1, sigma=0.5, placement=placement)
+    exact = one.exact()
+    removed = (max(one.b, 0) / 2 - 0.2) ** 2
+    assert found["loss_removed"] == pytest.approx(removed, rel=1e-9)
+    assert found["loss"] == pytest.approx((exact.mean[0] - 0.2) ** 2 + exact.cov[0, 0], rel=2e-3)
+    assert found["ratio"] == pytest.approx(removed / found["loss"])
+    assert f"= {found['ratio']:.3g}, {verdict}" in words(run(*arguments).stdout)
+
+
+def test_phases(tmp_path, monkeypatch):
+    import fpanalysis.regulator as regulator
+
+    full, asked = regulator.phase_diagram, []
+
+    def coarse(placement):
+        asked.append(full(np.geomspace(0.1, 1, 20), [0.1, 0.2], placement=placement, steps=100))
+        return asked[-1]
+
+    monkeypatch.setattr(regulator, "phase_diagram", coarse)
+    result = run("--phases", "--figure", tmp_path / "p.png", "--json", tmp_path / "p.json")
+    assert result.exit_code == 0
+    inside, outside = asked
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert document["in"]["ratio"] == inside.ratio.tolist()
+    assert document["out"]["boundary"] == [None, None]
+    row = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["0.1"])
+    shown = [inside.ratio[0, 4], inside.ratio[0, 12], inside.ratio[0, 19], inside.boundary[0], outside.ratio[0].max()]
+    assert [float(cell) for cell in row[1:]] == pytest.approx(shown, rel=0.05)
+    assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
 def test_a_neuron_without_a_law_says_why():
     result = run("--w", 1.5, "--b", 1, "--noise", "0.3")
     assert result.exit_code == 3
@@ -108,6 +144,8 @@ def test_a_neuron_that_flips_has_its_mean_shown():
         (("--symbolic", "--noise", "0:1"), 2, "leave out --noise"),
         (("--latex", "--w", 1, "--json", "-"), 2, "leave out --w, --json"),
         (("--symbolic", "--latex"), 2, "leave out --latex"),
+        (("--phases", "--gamma", 0.1, "--placement", "in"), 2, "--phases takes only --json and --figure; leave out"),
+        (("--phases", "--symbolic"), 2, "leave out --phases"),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments, code, message):

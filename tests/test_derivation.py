@@ -11,6 +11,8 @@ from scipy.stats import norm
 import fpanalysis as fpa
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.regulator import derive
+from fpanalysis.regulator._derivation_symbols import M as fM
+from fpanalysis.regulator._derivation_symbols import V as fV
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,29 @@ def test_the_loss_with_the_noise_removed(relu_in):
         m, v = chain(w, b, gamma, sigma)
         exact.append((m - b / (1 - w)) ** 2 / v)
     assert falls(relu_in.function("loss_ratio", "a w sigma gamma")(a, w, sigma, gammas) / exact - 1, 1)
+
+
+def test_without_recurrence_the_ratio_is_even_about_the_kink(relu_in):
+    """w = 0: the chain's (m - h0)^2 / v to first order in gamma, on either side, as the last step shows it."""
+    gamma, sigma = 0.01, 0.7
+    shown = relu_in.steps[-1].equation.rhs
+    for r in (-1.5, -0.4, 0.6, 2.0):
+        m, v = chain(0.0, r * sigma, gamma, sigma)
+        exact = (m - max(r * sigma, 0)) ** 2 / v
+        assert relu_in.function("loss_ratio", "a w sigma gamma")(r * sigma, 0.0, sigma, gamma) == pytest.approx(
+            exact, rel=gamma
+        )
+        M, V = (lambda r, s, k=k: get_activation("relu").moments(np.array([float(r)]), 1.0)[k][0] for k in (0, 2))
+        values = {"r": r, "gamma": gamma}
+        at = shown.subs({symbol: values[symbol.name] for symbol in shown.free_symbols})
+        assert float(at.replace(fM, M).replace(fV, V)) == pytest.approx(exact, rel=gamma)
+
+
+def test_no_ratio_without_a_law(relu_in):
+    ratio = relu_in.function("loss_ratio", "a w sigma gamma")
+    assert np.isnan(ratio(2.0, 1.1, 0.5, 0.1))  # b > 0
+    assert np.isnan(ratio(0.5, 1.5, 0.5, 0.1))  # b < 0, beyond the fold
+    assert ratio(-0.5, 1.5, 0.5, 0.1) > 0
 
 
 def test_the_bias_of_the_optimum_is_minus_the_variance_gained(relu_in):

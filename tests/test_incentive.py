@@ -277,6 +277,10 @@ def test_figures_draw_what_the_results_hold():
     np.testing.assert_allclose(ax.collections[0].get_array(), np.log10(diagram.ratio))
     assert "8" in [text.get_text() for text in ax.texts]
     plt.close(ax.figure)
+    outside = regulator.phase_diagram([0.2, 0.5, 1.0], [0.1, 0.3], placement="out", after="bias", w=-1.0)
+    figure = figures.phase_figure([diagram, outside])
+    everywhere = [text.get_text() for text in figure.axes[1].texts]
+    assert everywhere == [f"better without everywhere:\nR from {outside.ratio.min():.1g} to {outside.ratio.max():.1g}"]
     ax = figures.plot_valley(regulator.optimum(0.2, 0.5, w=[0.0, -1.0]), best=None, trained=regulator.trained(0.2, 0.5))
     np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), [1.0, 2.0])
     plt.close(ax.figure)

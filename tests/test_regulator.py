@@ -3,24 +3,74 @@
 import numpy as np
 import pytest
 from chains import exact_moments
+from derivations import derived, falls
 from scipy.integrate import quad
 
 import fpanalysis as fpa
 from fpanalysis.regulator import Branch, Regulator, compare
+from fpanalysis.regulator._single_halves import halves
 
 PHI = lambda z: np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)  # noqa: E731
 
 
-@pytest.mark.parametrize("gamma", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("placement", ["in", "out"])
+@pytest.mark.parametrize("gamma", [0.02, 0.1, 0.2])
 @pytest.mark.parametrize("w", [-3.0, -1.5, -0.5, 0.2, 0.5])
-def test_the_shift_is_within_two_percent_of_the_chain(w, gamma):
+def test_the_shift_is_within_two_percent_of_the_chain(w, gamma, placement):
     """Or within 1e-4 sigma where the shift is smaller than that; and by an error that says so."""
     for ratio in (0.2, 0.5, 1.0, 3.0):
-        one = Regulator.at_target(1.0, w=w, gamma=gamma, sigma=ratio)
+        one = Regulator.at_target(1.0, w=w, gamma=gamma, sigma=ratio, placement=placement)
         exact = one.exact()
         shift = exact.mean[0] - one.h0
         assert abs(one.shift() - shift) <= max(0.02 * abs(shift), 1e-4 * ratio)
         assert abs(one.mean() - exact.mean[0]) <= one.error() + exact.error[0]
+
+
+@pytest.mark.parametrize(("w", "b"), [(-3.0, 0.4), (-1.0, 0.0), (0.7, -0.2), (0.5, 1.0), (-2.0, 12.0), (-2.0, -6.0)])
+def test_two_halves_of_normal_laws_are_those_derived(w, b):
+    """Noise out: against the symbolic result, also far from the kink."""
+    found = halves(w, b, 0.1, 0.8)
+    derivation = derived("relu", "out")
+    for name in ("mean", "variance"):
+        symbolic = float(derivation.function(name, "w b gamma sigma")(w, b, 0.1, 0.8))
+        assert getattr(found, name) == pytest.approx(symbolic, rel=1e-9)
+    one = Regulator(w=w, b=b, gamma=0.1, sigma=0.8, placement="out")
+    assert abs(found.mean - one.mean()) <= one.error()
+
+
+@pytest.mark.parametrize(("w", "b"), [(-2.0, 1.0), (0.5, 0.4), (-1.0, -0.3)])
+def test_the_halves_err_by_gamma_squared(w, b):
+    """Relative to the shift, at a fixed distance from the kink in units of the width sqrt(gamma); the Gaussian balance
+    errs by as much at every gamma. What the error says covers."""
+    off, stated = [], []
+    for gamma in (0.08, 0.04, 0.02):
+        one = Regulator(w=w, b=b * gamma**0.5, gamma=gamma, sigma=1.0, placement="out")
+        exact = one.exact().mean[0]
+        found = halves(w, one.b, gamma, 1.0)
+        off.append((found.mean - exact) / (exact - one.h0))
+        stated.append(found.error / (exact - one.h0))
+    assert falls(off, 2)
+    assert (np.abs(off) <= stated).all()
+    assert (np.abs(stated) <= 30 * np.abs(off)).all()
+
+
+def test_the_chain_covers_where_it_does_not_resolve_the_noise():
+    """w near 1 and small gamma: the law is many times wider than the noise of one step, and no degree resolves that;
+    the halves are right there to 1e-6."""
+    for w, gamma, b in ((0.9919, 0.0109, 0.0068), (0.988, 0.018, 0.01), (0.946, 0.013, 0.01), (0.982, 0.0101, 0.004)):
+        net = Regulator(w=w, b=b, gamma=gamma, sigma=1.0, placement="out").network()
+        exact, found = fpa.stationary(net, method="chain"), halves(w, b, gamma, 1.0)
+        assert abs(exact.mean[0] - found.mean) <= exact.error[0] + found.error
+        assert found.error < 1e-4 * found.mean
+
+
+def test_the_better_of_two_laws_with_noise_out():
+    """Small gamma, two deviations above the kink: the Gaussian formula misses a tenth of the shift."""
+    one = Regulator(w=-3.0, b=1.6, gamma=0.02, sigma=1.0, placement="out")
+    shift = one.exact().mean[0] - one.h0
+    assert one.shift() == pytest.approx(shift, rel=0.005)
+    assert one.error() < 0.01 * shift
+    assert abs(one.gaussian()[0] - one.h0 - shift) > 0.05 * shift
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus", "tanh"])
@@ -104,6 +154,23 @@ def test_the_balance_without_cumulants_is_the_closure_of_one_neuron():
 
 
 @pytest.mark.parametrize("placement", ["in", "out"])
+def test_other_parts_of_the_package_say_the_same(placement):
+    """The attribution of a readout's shift, and the loss curve of a network that settles for 12 time constants."""
+    one = Regulator(w=-1.5, b=0.3, gamma=0.15, sigma=0.5, placement=placement)
+    net = fpa.Network(
+        W=[[-1.5]], b=[0.3], W_in=[[0.0]], W_out=[[2.0]], b_out=[0.1], gamma=0.15, sigma=0.5, placement=placement
+    )
+    bias = fpa.attribute_bias(net, method="chain")
+    assert bias.total[0] == pytest.approx(2 * one.shift(), abs=2 * one.error())
+    inputs, targets, mask = np.zeros((80, 1, 1)), np.full((80, 1, 1), 0.7), np.zeros((80, 1))
+    mask[-1] = 1
+    curve = fpa.loss_curve(net, (inputs, targets, mask), [0.0, 0.5])
+    removed = Regulator(w=-1.5, b=0.3, gamma=0.15)
+    assert curve.loss[0] == pytest.approx(removed.loss(0.7, 2.0, 0.1).total, rel=1e-6)
+    assert curve.loss[1] == pytest.approx(one.loss(0.7, 2.0, 0.1).total, rel=3e-3)
+
+
+@pytest.mark.parametrize("placement", ["in", "out"])
 def test_a_linear_neuron_is_exact(placement):
     """m = b / (1 - w), Var = gamma^2 sigma^2 / (1 - J^2)."""
     one = Regulator(w=0.4, b=1.0, gamma=0.3, sigma=0.7, activation="linear", placement=placement)
@@ -178,6 +245,9 @@ def test_the_loss_is_bias_and_variance():
         ({"w": 1.5, "b": 1.0, "sigma": 0.3}, Branch.DIVERGES, "diverged"),
         ({"w": 1.2, "b": -0.2, "sigma": 0.3}, Branch.QUASI, "diverged"),
         ({"w": -25.0, "b": 1.0, "sigma": 0.3}, Branch.FLIPS, "no stable fixed point"),
+        ({"w": -60.0, "b": 1.0, "sigma": 0.3}, Branch.FLIPS, "no stable fixed point"),
+        ({"w": -60.0, "b": 1.0, "sigma": 0.3, "placement": "out"}, Branch.FLIPS, "no stable fixed point"),
+        ({"w": -25.0, "b": 1.0, "sigma": 0.3, "activation": "linear"}, Branch.DIVERGES, "diverged"),
         ({"w": 2.0, "b": 0.1, "sigma": 0.3, "activation": "tanh"}, Branch.SEVERAL, "ok"),
     ],
 )
@@ -198,6 +268,27 @@ def test_a_neuron_on_either_side_of_the_flip():
     edge = 1 - 2 / 0.5
     assert Regulator(w=edge + 0.01, b=1.0, gamma=0.5, sigma=0.3).branch is Branch.ABOVE
     assert Regulator(w=edge - 0.01, b=1.0, gamma=0.5, sigma=0.3).branch is Branch.FLIPS
+
+
+def test_a_leap_across_the_kink_is_no_divergence():
+    """w = -60: one step from h < 0 leads six times as far to h > 0, where it decays. Against 4000 sampled neurons
+    over 2000 steps after 1000; the error of their mean from 20 blocks, which hold about ten cycles each."""
+    exact = Regulator(w=-60.0, b=1.0, sigma=0.3).exact()
+    net, rng = Regulator(w=-60.0, b=1.0, sigma=0.3).network(), np.random.default_rng(1)
+    h, means = np.full((4000, 1), exact.mean[0]), []
+    for _ in range(3000):
+        h = net.step(h, xi=rng.standard_normal(h.shape))
+        means.append(h.mean())
+    blocks = np.reshape(means[1000:], (20, 100)).mean(axis=1)
+    assert abs(blocks.mean() - exact.mean[0]) <= 4 * blocks.std(ddof=1) / np.sqrt(20) + exact.error[0]
+
+
+def test_without_recurrence_noise_out_is_an_autoregression():
+    """w = 0: every method has m = f(b) and Var = gamma sigma^2 / (2 - gamma), the diffusion's gamma sigma^2 / 2."""
+    result = compare(Regulator(w=0.0, b=0.5, gamma=0.2, placement="out"), [0.3])
+    assert result.mean[:4, 0] == pytest.approx(0.5, abs=1e-12)
+    diffused, exact = 0.2 * 0.09 / 2, 0.2 * 0.09 / 1.8
+    assert result.deviation[:4, 0] ** 2 == pytest.approx([diffused, exact, diffused, exact], rel=1e-9)
 
 
 def test_the_rate_of_escape_is_that_of_sampled_runs():
@@ -281,6 +372,13 @@ def test_bad_input(change, message):
 def test_targets_out_of_reach(target, settings):
     with pytest.raises(fpa.InputError, match="target must lie between"):
         Regulator.at_target(target, **({"w": -1.0, "sigma": 0.5} | settings))
+
+
+@pytest.mark.parametrize(("target", "sigma"), [(1e9, 0.5), (1e-9, 0.5), (1.0, 1e9), (1e-6, 1e-9)])
+@pytest.mark.parametrize("placement", ["in", "out"])
+def test_targets_of_any_size_are_reached(target, sigma, placement):
+    one = Regulator.at_target(target, w=-1.0, sigma=sigma, placement=placement)
+    assert one.mean() == pytest.approx(target, abs=1e-10 * (target + sigma))
 
 
 def test_a_target_at_the_kink_is_reached_where_noise_does_not_lift_it():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from math import inf
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,11 +21,12 @@ from fpanalysis.cli._report import (
 )
 
 if TYPE_CHECKING:
-    from fpanalysis.regulator import Comparison, Regulator
+    from fpanalysis.regulator import Comparison, PhaseDiagram, Regulator
 
 LEVELS = tuple(0.05 * k for k in range(11))  #: noise without --noise
 DIFFUSION = "diffusion approximation"  #: the status of a Fokker-Planck law that is far from the exact one
-NUMERICAL = ("w", "b", "target", "gamma", "noise", "seed", "json_path", "figure_path")  #: mean nothing to --symbolic
+NUMERICAL = ("w", "b", "target", "gamma", "noise", "seed")  #: mean nothing to --symbolic, --latex and --phases
+ROWS, COLUMNS = slice(None, None, 4), (4, 12, 19)  #: of a phase diagram, printed
 
 
 @click.command(short_help="One noisy neuron: closed form against the exact law.", context_settings=WIDE)
@@ -39,8 +40,14 @@ NUMERICAL = ("w", "b", "target", "gamma", "noise", "seed", "json_path", "figure_
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the Monte Carlo noise.")
 @click.option("--symbolic", is_flag=True, help="Print the derivation instead, step by step.")
 @click.option("--latex", is_flag=True, help="Print the derivation as LaTeX instead.")
+@click.option("--phases", is_flag=True, help="Tell instead where trained ReLU neurons prefer noise, in beside out.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
-@click.option("--figure", "figure_path", metavar="FILE", help="Draw the methods against the noise (.png, .pdf, .svg).")
+@click.option(
+    "--figure",
+    "figure_path",
+    metavar="FILE",
+    help="Draw the methods against the noise, or the phases (.png, .pdf, .svg).",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -54,12 +61,14 @@ def command(
     seed: int,
     symbolic: bool,
     latex: bool,
+    phases: bool,
     json_path: str | None,
     figure_path: str | None,
 ) -> None:
     """How noise moves one neuron, h' = (1 - gamma) h + gamma f(w h + b + sigma xi), by five methods.
 
-    With --target the bias is the one that holds the mean there at the largest noise. Errors cover 95 %.
+    With --target the bias is the one that holds the mean there at the largest noise, and what removing that noise
+    does to the loss is told. Errors cover 95 %.
 
     \b
     Example:
@@ -77,8 +86,13 @@ def command(
       noise is passed on but for its rare large downward part, and the mean lies above
       the noise-free one by what that clipping adds.
     """
-    if symbolic or latex:
-        _derive(ctx, activation, placement, symbolic, latex)
+    if symbolic or latex or phases:
+        _check_alone(ctx)
+        if phases:
+            _phases(json_path, figure_path)
+        else:
+            derivation = import_module("fpanalysis.regulator.derivation").derive(activation, placement)
+            click.echo(derivation.latex() if latex else derivation.text())
         return
     if w is None or (b is None) == (target is None):
         missing = "--w" if w is None else "exactly one of --b and --target"
@@ -106,18 +120,65 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _derive(ctx: click.Context, activation: str, placement: str, symbolic: bool, latex: bool) -> None:
-    given = [f"--{name.removesuffix('_path')}" for name in NUMERICAL if _is_given(ctx, name)]
-    if given or (symbolic and latex):
-        found = ", ".join(given) or "--latex"
-        chosen = "--symbolic" if symbolic else "--latex"
-        raise click.UsageError(f"{chosen} takes only --activation and --placement; leave out {found}")
-    derivation = import_module("fpanalysis.regulator.derivation").derive(activation=activation, placement=placement)
-    click.echo(derivation.latex() if latex else derivation.text())
+def _check_alone(ctx: click.Context) -> None:
+    """--symbolic, --latex and --phases take few other options, and not each other."""
+    chosen, *more = (name for name in ("symbolic", "latex", "phases") if ctx.params[name])
+    taken = ("json_path", "figure_path") if chosen == "phases" else ("activation", "placement")
+    others = {*NUMERICAL, "activation", "placement", "json_path", "figure_path"} - set(taken)
+    given = [name for name in ctx.params if name in others and _is_given(ctx, name)]
+    if more or given:
+        found, accepts = (
+            f"{sep}".join(f"--{name.removesuffix('_path')}" for name in names)
+            for sep, names in ((", ", [*given, *more]), (" and ", taken))
+        )
+        raise click.UsageError(f"--{chosen} takes only {accepts}; leave out {found}")
 
 
 def _is_given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _phases(json_path: str | None, figure_path: str | None) -> None:
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
+    from fpanalysis.regulator import phase_diagram
+
+    inside, outside = (phase_diagram(placement=placement) for placement in ("in", "out"))
+    if json_path is not None:
+        neuron = {"activation": "relu", "target": 0.2, "after": "training"}
+        both = {"in": _diagram(inside), "out": _diagram(outside)}
+        write_json(json_path, {"schema": "fpanalysis.regulator-phases/1", "neuron": neuron, **both})
+    if figure_path is not None:
+        from fpanalysis.figures import phase_figure
+
+        save_figure(figure_path, phase_figure([inside, outside]))
+    if json_path != "-":
+        _print_phases(inside, outside)
+        if figure_path is not None:
+            click.echo(f"\nFigure: {figure_path}")
+
+
+def _diagram(diagram: PhaseDiagram) -> dict[str, Any]:
+    names = ("ratios", "gammas", "ratio", "preferred", "w", "boundary", "error")
+    return {**{name: getattr(diagram, name).tolist() for name in names}, "status": diagram.status.value}
+
+
+def _print_phases(inside: PhaseDiagram, outside: PhaseDiagram) -> None:
+    click.echo(
+        "One relu neuron, trained for 400 steps to hold 0.2, from w = 0, and tested\n"
+        "without noise: R = loss without noise / loss at the training noise.\n"
+        "Noise is preferred where R > 1. Noise in, at target / sigma:"
+    )
+    ratios = [f"R at {inside.ratios[k]:.2g}" for k in COLUMNS]
+    rows = [
+        [f"{gamma:.2g}", *(number(float(R[k]), 2) for k in COLUMNS), number(float(end), 2), number(float(out.max()), 2)]
+        for gamma, R, end, out in list(zip(inside.gammas, inside.ratio, inside.boundary, outside.ratio, strict=True))[
+            ROWS
+        ]
+    ]
+    table(["gamma", *ratios, "R > 1 up to", "out: R at most"], rows)
+    low, high = inside.ratios[[0, -1]]
+    click.echo(f"Last column: noise out, the largest R at any target / sigma from {low:.2g} to {high:.2g}.")
 
 
 def _print(result: Comparison, target: float | None, figure_path: str | None) -> None:
@@ -138,7 +199,7 @@ def _print(result: Comparison, target: float | None, figure_path: str | None) ->
     _table(columns, result, [*moved[:2], errors[0], *moved[2:], errors[1]])
     click.echo("Standard deviation of h:")
     _table([name for name in columns if "±" not in name], result, list(result.deviation))
-    for sentence in _findings(result):
+    for sentence in _findings(result, target):
         click.echo(f"{click.wrap_text(sentence, width=80)}\n")
     if figure_path is not None:
         click.echo(f"Figure: {figure_path}")
@@ -154,17 +215,36 @@ def _table(columns: list[str], result: Comparison, values: list[Any]) -> None:
     table(columns, rows)
 
 
-def _findings(result: Comparison) -> Iterator[str]:
-    """Which branch the neuron is on, at which noise, and what it means; then how fast it escapes."""
+def _findings(result: Comparison, target: float | None) -> Iterator[str]:
+    """Which branch the neuron is on, at which noise, and what it means; whether it prefers its noise; then how fast it
+    escapes."""
     noisy = [one for one in result.regulators if one.sigma > 0] or list(result.regulators)
     for kind in dict.fromkeys(one.branch for one in noisy):
         at = [one.sigma for one in noisy if one.branch is kind]
         span = f"{at[0]:.4g}" if len(at) == 1 else f"{at[0]:.4g} to {at[-1]:.4g}"
         yield f"At noise {span}, {kind.value}: {kind.meaning}"
+    found = _preference(result, target)
+    if found:
+        better = "noise is preferred" if found["ratio"] > 1 else "it does better without"
+        yield (
+            f"Held at {target:.6g} with noise {result.sigma[-1]:.4g}, its expected loss is {found['loss']:.3g}; with "
+            f"the noise removed it is {found['loss_removed']:.3g}: R = loss without / with noise = "
+            f"{found['ratio']:.3g}, {better}."
+        )
     for one in noisy:
         gone = one.escape() if one.sigma > 0 else None
         if gone is not None:
             yield _said(one, gone.rate, gone.steps, gone.mean, gone.threshold, gone.status.ok)
+
+
+def _preference(result: Comparison, target: float | None) -> dict[str, float] | None:
+    """Expected losses about the target with the largest noise and without, and their ratio R; None without a target,
+    noise or rest."""
+    one = result.regulators[-1]
+    if target is None or one.sigma == 0 or not isfinite(one.h0):
+        return None
+    loss, removed = one.loss(target).total, (one.h0 - target) ** 2
+    return {"loss": loss, "loss_removed": removed, "ratio": removed / loss}
 
 
 def _said(one: Regulator, rate: float, steps: float, mean: float, threshold: float, ok: bool) -> str:
@@ -202,6 +282,7 @@ def _document(result: Comparison, target: float | None) -> dict[str, Any]:
         "neuron": {**neuron, "activation": one.activation.config()},
         "target": target,
         "h0": result.h0,
+        "preference": _preference(result, target),
         "levels": [_level(result, k) for k in range(len(result.regulators))],
     }
 

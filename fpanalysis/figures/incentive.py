@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KINKED = ("relu", "leaky_relu")
 DECADES = 2.0  #: of R on either side of 1 that the colours tell apart
+NAMED = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}  #: behind what names a region
 ENDS = {"training": "after training", "given weight": "best bias, weight given", "best weight": "best weight and bias"}
 
 
@@ -128,13 +129,20 @@ def _draw_phases(diagram: PhaseDiagram, ax: Axes, points: ArrayLike | None) -> Q
         R = np.log10(np.maximum(diagram.ratio, 1e-12))
     look: dict[str, Any] = {"cmap": "PuOr_r", "vmin": -DECADES, "vmax": DECADES}
     mesh = ax.pcolormesh(diagram.ratios, diagram.gammas, R, shading="gouraud", **look)
-    levels = np.arange(-6, 7)
-    lines = ax.contour(diagram.ratios, diagram.gammas, R, levels[levels != 0], colors="0.3", linewidths=0.6,
-                       linestyles="solid")  # fmt: skip
-    ax.clabel(lines, fmt=lambda v: f"R = {10**v:g}", fontsize="x-small")
-    if R.min() < 0 < R.max():
+    low, high = np.nanmin(R), np.nanmax(R)
+    levels = np.arange(-DECADES, 7)
+    levels = levels[(levels != 0) & (levels > low) & (levels < high)]
+    if len(levels):
+        lines = ax.contour(diagram.ratios, diagram.gammas, R, levels, colors="0.3", linewidths=0.6, linestyles="solid")
+        ax.clabel(lines, fmt=lambda v: f"R = {10**v:g}", fontsize="x-small")
+    if low < 0 < high:
         ax.contour(diagram.ratios, diagram.gammas, R, [0.0], colors="black", linewidths=2.5)
         _name_sides(diagram, R, ax)
+    else:
+        verdict = "noise preferred" if low >= 0 else "better without"
+        text = f"{verdict} everywhere:\nR from {np.nanmin(diagram.ratio):.1g} to {np.nanmax(diagram.ratio):.1g}"
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="small", weight="bold",
+                bbox=NAMED)  # fmt: skip
     if points is not None:
         _draw_points(np.asarray(points, float), ax, look)
     ax.set(xscale="log", yscale="log", xlabel="target / σ", ylabel="γ = dt / τ")
@@ -159,11 +167,10 @@ def _draw_points(points: np.ndarray, ax: Axes, look: dict[str, Any]) -> None:
 
 def _name_sides(diagram: PhaseDiagram, R: np.ndarray, ax: Axes) -> None:
     """What is better, written where it is clearest along the lowest row."""
-    look = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1.5}
     x = diagram.ratios[int(np.argmax(R[0]))]
     place = float(np.interp(np.log(x), np.log(diagram.ratios[[0, -1]]), [0, 1]))
     for text, at in (("noise\npreferred", min(max(place, 0.14), 0.6)), ("better\nwithout", 0.89)):
-        ax.text(at, 0.03, text, transform=ax.transAxes, ha="center", fontsize="small", weight="bold", bbox=look)
+        ax.text(at, 0.03, text, transform=ax.transAxes, ha="center", fontsize="small", weight="bold", bbox=NAMED)
 
 
 def _plain_ticks(*axes: Axis) -> None:

@@ -28,11 +28,14 @@ class Smoothing:
 
 def over_the_kink(integrand: Any) -> Any:
     """Integral over x > -r of a polynomial in x times phi(x), in Phi(r) and phi(r)."""
+    terms = sp.Poly(sp.expand(integrand), x).terms()
+    return sp.expand(sum(c * _power_over_the_kink(k) for (k,), c in terms))
+
+
+@cache
+def _power_over_the_kink(k: int) -> Any:
     density = sp.exp(-(x**2) / 2) / sp.sqrt(2 * sp.pi)
-    total = sp.Integer(0)
-    for (k,), c in sp.Poly(sp.expand(integrand), x).terms():
-        total += c * sp.expand(sp.integrate(x**k * density, (x, -r, sp.oo)))
-    return sp.expand(in_normal(total))
+    return in_normal(sp.expand(sp.integrate(x**k * density, (x, -r, sp.oo))))
 
 
 @cache

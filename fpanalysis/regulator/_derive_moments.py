@@ -48,7 +48,8 @@ def solve_orders(balance: Mapping[int, Any], per_order: int) -> Moments:
                 total += c if order == k else 0
             else:
                 total += c * symbol.get((i, k - order), 0)
-        (solved,) = sp.solve(total, symbol[n, k])
+        linear = sp.Poly(total, symbol[n, k])
+        solved = -linear.coeff_monomial(1) / linear.coeff_monomial(symbol[n, k])
         equation[n, k] = facing(sp.factor(solved))
         full[symbol[n, k]] = solved.subs(full)
     return Moments(symbol, equation, {key: facing(tidy(full[symbol[key]])) for key in symbol})

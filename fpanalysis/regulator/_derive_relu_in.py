@@ -35,17 +35,18 @@ NAMES = {
     "M": "`E f(a + s xi)`",
     "G": "mean slope of f, `dM/da`",
     "V": "variance of `f(a + s xi)`",
-    "b": "bias at which a is the operating point, `gamma -> 0`",
+    "b": "bias at which `a` is the operating point, `gamma -> 0`",
     "mean": "stationary mean, `gamma -> 0`",
-    "shift": "mean less noise-free fixed point, `gamma -> 0`; nan where there is no stationary law",
+    "shift": "mean less noise-free fixed point, `gamma -> 0`; for `w > 1` that of the quasi-stationary law, nan where "
+    "there is not even that",
     "variance": "stationary variance to first order in gamma",
     "slope": "derivative of the mean by gamma at `gamma = 0`, w and b held",
     "curvature": "half the second derivative of the mean by gamma at `gamma = 0`: exact, as the slope is",
-    "critical_b": "`w > 1`: bias beyond which not even a quasi-stationary state is left; a: `Phi(a/sigma) = 1/w`",
-    "closure_variance": "variance at finite gamma, given a and the total noise s",
-    "closure_sigma": "noise sigma that goes with a and s at finite gamma",
-    "closure_b": "bias that goes with a and s at finite gamma",
-    "closure_shift": "shift at finite gamma, given a and s",
+    "critical_b": "`w > 1`: bias beyond which not even a quasi-stationary state is left; `a`: `Phi(a/sigma) = 1/w`",
+    "closure_variance": "variance at finite gamma, given `a` and the total noise s",
+    "closure_sigma": "noise sigma that goes with `a` and s at finite gamma",
+    "closure_b": "bias that goes with `a` and s at finite gamma",
+    "closure_shift": "shift at finite gamma, given `a` and s",
 }
 
 
@@ -94,8 +95,8 @@ def _slow_limit(f: Smoothing, results: dict[str, Any]) -> tuple[Step, ...]:
         ),
         Step(
             "Operating point",
-            "Call `a = w m + b` the operating point. Everything is explicit in it: each a belongs to one bias b. For "
-            "`w < 1` that b rises with a, so that each b has one a.",
+            "Call `a = w m + b` the operating point. Everything is explicit in it: each `a` belongs to one bias b. For "
+            "`w < 1` that b rises with `a`, so that each b has one `a`.",
             (
                 sp.Eq(m, M(a, sigma)),
                 sp.Eq(m, M0),
@@ -130,7 +131,7 @@ def _shift(f: Smoothing, above: Any, results: dict[str, Any]) -> Step:
     )
     return Step(
         "Shift",
-        "The shift is the mean less the noise-free fixed point, with b written in terms of a. For `b > 0` it is "
+        "The shift is the mean less the noise-free fixed point, with b written in terms of `a`. For `b > 0` it is "
         "`(M(a) - a)/(1 - w)`, on either side of the kink, and since `Phi(-r) = 1 - Phi(r)` the numerator is `M(-a)`. "
         "Where `a >= 0` that is the attenuation bias `beta(a, sigma) = M - f(a)`. For `b <= 0` the silent neuron is "
         "woken by the noise.",
@@ -164,7 +165,7 @@ def _in_gamma(f: Smoothing, results: dict[str, Any]) -> tuple[Step, ...]:
             "How fast the limit is reached: let `E(delta^n)` be the sum of `gamma^k mu_{nk}`, delta measured from the "
             "slow limit. Given h, y has mean `M(a + w delta)`, variance V and third cumulant K; expanded in delta, "
             "the balances of `E(delta^n)` for n up to 4 give one linear equation after the other (`M_k, V_k`: k-th "
-            "derivatives by a at the operating point). No assumption on the law of h is made.",
+            "derivatives by `a` at the operating point). No assumption on the law of h is made.",
             hierarchy,
         ),
         Step(
@@ -197,7 +198,7 @@ def _closure(f: Smoothing, variance: Any, results: dict[str, Any]) -> Step:
         raise ArithmeticError("the closure and the moments differ at first order in gamma")
     return Step(
         "The closure, explicit",
-        "The equations are coupled in `(m, v)` at given b and sigma, but explicit in a and the total noise s: choose "
+        "The equations are coupled in `(m, v)` at given b and sigma, but explicit in `a` and the total noise s: choose "
         "these, and b, sigma and the shift follow. Expanded in gamma, they agree with the first order found above, so "
         "their error is of second order. Where `sigma^2` comes out negative no neuron has this a and s: far above the "
         "kink from the flip on, `w < 1 - 2/gamma`; nearer to it the noise holds off the flip to stronger inhibition.",

@@ -16,9 +16,10 @@ P, p, g, nu = sp.symbols("Phi phi g nu", positive=True)  #: functions of r = a /
 
 IN = {
     "target": "value at which h is held, `gamma -> 0`",
-    "b_for_target": "bias that holds h at z with operating point a: one for every w",
+    "b_for_target": "bias that holds h at z with operating point `a`: one for every w",
     "bias_of_optimum": "`m - z` at the least loss for given w, first order in gamma: variance traded for bias",
-    "loss_ratio": "loss with the noise removed over loss with it, first order in gamma; above 1 noise is preferred",
+    "loss_ratio": "loss with the noise removed over loss with it, first order in gamma; above 1 noise is preferred; "
+    "nan as shift",
     "w_optimal": "weight of least variance at fixed target and sigma, finite gamma (closure), given `r = a/s`",
     "target_optimal": "`z / sigma` that goes with r at that weight",
     "variance_optimal": "`v / z^2` there",
@@ -44,15 +45,19 @@ def training_in(f: Smoothing, variance: Any, closure: Any) -> tuple[tuple[Step, 
     trade = bias.subs(spread, variance).subs(G(a, sigma), G0).doit()
     named = gamma * V(a, sigma) / (2 * (1 - w * G(a, sigma)))
     fall = facing(sp.factor(sp.diff(named, w)))
-    shift2 = sp.Piecewise((f.at(f.M, -a, sigma) ** 2 / (1 - w) ** 2, (a - w * M0 > 0) & (w < 1)), (M0**2, True))
-    ratio = sp.Piecewise(*((value / variance, where) for value, where in shift2.args))
+    firing, tail = a - w * M0 > 0, f.at(f.M, -a, sigma)
+    ratio = sp.Piecewise(
+        (tail**2 / (1 - w) ** 2 / variance, firing & (w < 1)),
+        (M0**2 / variance, sp.Not(firing) & (w * G0 < 1)),
+        (sp.nan, True),
+    )
     unit = {s: 1, a: r}
-    ratio_0 = 2 * M(-r, 1) ** 2 / (gamma * V(r, 1))
+    ratio_0 = 2 * M(-sp.Abs(r), 1) ** 2 / (gamma * V(r, 1))
     steps = (
         Step(
             "Target and loss",
             "The neuron is to hold h at the target z (a readout `c h + d` only rescales this). The expected squared "
-            "error is `(m - z)^2 + v`, squared bias and variance. At given w its derivative by a vanishes where the "
+            "error is `(m - z)^2 + v`, squared bias and variance. At given w its derivative by `a` vanishes where the "
             "bias is of order gamma, so to leading order the mean is on target, and that fixes the operating point: "
             "the smaller the target against the noise, the closer to the kink, or under it.",
             (
@@ -64,8 +69,8 @@ def training_in(f: Smoothing, variance: Any, closure: Any) -> tuple[tuple[Step, 
         ),
         Step(
             "Which w and b: the slow limit",
-            "One line of pairs `(w, b)` has the mean on target. Along it the variance falls with w all the way, the "
-            "operating point staying where it is: to leading order in gamma the loss has no minimum, "
+            "One line of pairs `(w, b)` has the mean on target. Along it the variance falls as w does, all the way, "
+            "the operating point staying where it is: to leading order in gamma the loss has no minimum, "
             "only a valley towards strong self-inhibition, ever flatter. Training that stops early stops in it; how "
             "far it came decides the shift, `M(-a)/(1 - w)`.",
             (sp.Eq(b, a - w * z), sp.Eq(v, named), sp.Eq(sp.Derivative(v, w), fall)),
@@ -75,9 +80,10 @@ def training_in(f: Smoothing, variance: Any, closure: Any) -> tuple[tuple[Step, 
     last = Step(
         "Noise removed after training",
         "The loss is then the squared shift. Its ratio R to the loss with noise grows as `1/gamma` at given w; where "
-        "`R > 1` the trained neuron prefers noise. With `w = 0` the ratio depends on `r = a/sigma` alone.",
+        "`R > 1` the trained neuron prefers noise. With `w = 0` it depends on `r = a/sigma` alone, through the "
+        "attenuation bias `M(-|r|, 1)`, even in r.",
         (
-            sp.Eq(R, sp.Piecewise((M(-a, sigma) ** 2 / (1 - w) ** 2 / v, b > 0), (M(a, sigma) ** 2 / v, True))),
+            sp.Eq(R, sp.Piecewise((M(-a, sigma) ** 2 / (1 - w) ** 2 / v, b > 0), (M(a, sigma) ** 2 / v, sp.Le(b, 0)))),
             sp.Eq(sp.Symbol("R_0"), ratio_0),
         ),
     )

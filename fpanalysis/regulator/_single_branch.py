@@ -49,8 +49,9 @@ class Branch(Enum):
     )
     DIVERGES = (
         "diverges",
-        "Self-excitation outgrows the leak (w >= 1), and nothing holds the state: activity grows without bound, so "
-        "there is no stationary law.",
+        "Nothing holds the state, since self-excitation outgrows the leak (w >= 1) or, in a linear neuron, each step "
+        "overshoots by more than the last (w < 1 - 2/gamma): activity grows without bound, so there is no stationary "
+        "law.",
     )
 
     meaning: str

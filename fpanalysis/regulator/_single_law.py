@@ -7,7 +7,10 @@ The first order in gamma follows from the variance that recurrence returns:
     m = m0 + gamma m1 + O(gamma^2),       m1 = M_2 w^2 V1 / (2 (1 - w G)),     M_2 = d^2 M / da^2
 
 Finite gamma: the closure's balance (`_single_balance`) corrected for the third cumulant of the law
-(`_single_cumulants`); the fourth order, with a share of the third, is the error.
+(`_single_cumulants`); the fourth order, with a share of the third, is the error. For ReLU with noise out there is a
+second law, two halves of normal laws joined at the kink (`_single_halves`), right for small gamma where the first is
+right for small w: their mean, weighted by the inverse fourth power of their errors, so that it is nearly the better of
+the two and continuous in the bias.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 
 from fpanalysis.regulator._single_balance import Balance, Cases, balance, operating_point
 from fpanalysis.regulator._single_cumulants import shape, sizes
+from fpanalysis.regulator._single_halves import Halves, halves
 
 #: stated error over the size of the fourth order, and over the correction of third order: calibrated on random
 #: neurons of three activations, both placements, gamma up to 1 and w up to 1 and down to the flip, and checked on
@@ -72,7 +76,7 @@ def slow_limit(cases: Cases, h: float) -> SlowLimit:
     if not (rate > 0 and gap <= 1e-9 * (sigma + abs(float(a[0])) + abs(float(cases.b[0])))):
         return SlowLimit(*[float("nan")] * 6)
     V1 = float(moments.V[0] + (0.0 if cases.inside else sigma**2)) / (2 * rate)
-    m = float(moments.M[0])
+    m = float(moments.M[0]) if cases.inside else h  # f(a) of the fixed point, without its rounding
     slope = _bend(cases, a, s) * w**2 * V1 / (2 * rate) if w and V1 else 0.0
     return SlowLimit(float(a[0]), float(s[0]), m, m - h, slope, V1)
 
@@ -86,6 +90,30 @@ def _bend(cases: Cases, a: np.ndarray, s: np.ndarray) -> float:
 
 def formula(cases: Cases, h: float) -> Formula | None:
     """The law of a single case about the noise-free fixed point `h`; None where the equations have no solution."""
+    found = _corrected(cases, h)
+    if cases.f.name != "relu" or cases.inside:
+        return found
+    other = halves(*(float(value[0]) for value in (cases.w, cases.b, cases.gamma, cases.sigma)))
+    return _merged(found, other, float(cases.w[0]), float(cases.b[0])) if found and other else found
+
+
+def _merged(one: Formula, other: Halves, w: float, b: float) -> Formula:
+    """Both laws, weighted by how good they are."""
+
+    def weighted(x: float, x_error: float, y: float, y_error: float) -> tuple[float, float]:
+        larger = max(x_error, y_error)
+        x_weight, y_weight = (y_error / larger) ** 4, (x_error / larger) ** 4
+        share = x_weight / (x_weight + y_weight)
+        return y + share * (x - y), y_error + share * (x_error - y_error)
+
+    mean, error = weighted(one.mean, one.error, other.mean, other.error)
+    variance, variance_error = weighted(one.variance, one.variance_error, other.variance, other.variance_error)
+    a, s = w * mean + b, abs(w) * variance**0.5
+    return Formula(a, s, mean, variance, error, variance_error, one.gaussian_mean, one.gaussian_variance)
+
+
+def _corrected(cases: Cases, h: float) -> Formula | None:
+    """The balance with the third cumulant."""
     start = np.full(1, h)
     plain = balance(cases, start)
     if not plain.found[0]:

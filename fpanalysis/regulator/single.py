@@ -189,7 +189,7 @@ class Regulator:
         return self._law.mean - self.h0
 
     def gaussian(self) -> tuple[float, float]:
-        """Mean and variance without the correction for the third cumulant: the closure's two equations alone."""
+        """Mean and variance by the closure's two equations alone, which take the law for normal."""
         return self._law.gaussian_mean, self._law.gaussian_variance
 
     def slow_limit(self) -> SlowLimit:
@@ -261,9 +261,10 @@ class Regulator:
         """b with f(w target + b) = target."""
         f = self.activation.f
         low, high = -1.0, 1.0
-        while float(f(np.array([high]))[0]) < target and high < FAR:
+        far = FAR * (1 + abs(target))
+        while float(f(np.array([high]))[0]) < target and high < far:
             high *= 2
-        while float(f(np.array([low]))[0]) > target and low > -FAR:
+        while float(f(np.array([low]))[0]) > target and low > -far:
             low *= 2
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -277,6 +278,7 @@ class Regulator:
 
         start = self._noise_free_bias(target)
         width = (1 + abs(self.w)) * (self.sigma + abs(target)) / 8
+        far = FAR * (1 + width)
 
         def off(b: float) -> float:
             mean = replace(self, b=b).mean()
@@ -289,12 +291,14 @@ class Regulator:
 
         low = high = start
         at_low = at_high = off(start)
-        while at_low > 0 and width < FAR:
+        while at_low > 0 and width < far:
             low, width = low - width, 2 * width
             at_low = off(low)
-        while at_high < 0 and width < FAR:
+        while at_high < 0 and width < far:
             high, width = high + width, 2 * width
             at_high = off(high)
+        if not at_low <= 0 <= at_high:
+            raise InputError(f"target {target:g} is not reached by any b between {low:g} and {high:g}")
         b = start if at_low == 0 == at_high else float(brentq(off, low, high, xtol=1e-15, rtol=1e-14))
         found = replace(self, b=b)
         if abs(found.mean() - target) > HIT * (self.sigma + abs(target)):

@@ -134,8 +134,11 @@ class Search:
 
     @property
     def remaining(self) -> float:
-        """What the next change will be at most: the changes of a spectral method fall by growing factors."""
+        """What the next change will be at most: the changes of a spectral method fall by growing factors. Before it
+        resolves the modes that decide they go up and down, and the mean factor of the last three is what counts."""
         *past, last = self.changes
+        if self.found.rough > RESOLVED and len(past) > 2 and past[-3] > 0:
+            return max(last, *past[-2:]) * float(np.clip((last / past[-3]) ** (1 / 3), 1e-3, 1.0))
         return last * (float(np.clip(last / past[-1], 1e-3, 1.0)) if past and past[-1] > 0 else 1.0)
 
     @property
@@ -219,7 +222,10 @@ def _search(line: Line, problem: Problem, tolerance: float) -> Search:
 
 def _next(line: Line, search: Search, found: Solved) -> Search:
     change = np.array([found.mean - search.found.mean, found.var - search.found.var])
-    changes = (*search.changes, _in_deviations(line, found, np.abs(change)))
+    changes, moved = search.changes, _in_deviations(line, found, np.abs(change))
+    if changes and found.n == search.found.n:  # the same nodes in another box tell nothing of what more would change
+        changes, moved = changes[:-1], max(changes[-1], moved)
+    changes = (*changes, moved)
     return Search(found, search.found, changes, (*search.levels, (found.n, found.mean)))
 
 

@@ -57,7 +57,7 @@ def approximation_error(diffusion: Diffusion, mean: Array, C: Array) -> tuple[Ar
     """Estimated |chain - diffusion| of the mean (N,) and what the chain's covariance has more (N, N); infinite
     where the chain, linearised about the law, is unstable."""
     problem, net = diffusion.problem, diffusion.problem.network
-    a, s = net.preactivation(mean, problem.u), np.sqrt(np.maximum(input_variance(problem, C), 1e-300))
+    a, s = net.preactivation(mean, problem.u), np.sqrt(np.maximum(input_variance(problem, C), 1e-90))
     c = net.activation.hermite(a, s, 3)
     G, curvature, third = c[:, 1] / s, np.sqrt(2) * c[:, 2] / s**2, np.sqrt(6) * c[:, 3] / s**3
     F = G[:, None] * net.W if net.form == "rate" else net.W * G
