@@ -51,6 +51,11 @@ bench: $(VENV)/.installed-test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_fokker_planck.py
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_reduced.py --seconds 8
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_agreement.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_preference.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_bias.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_denoise.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_regulator.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_incentive.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
 
 networks: $(VENV)/.installed
