@@ -9,12 +9,16 @@ from fpanalysis.results import InputError, one_line
 
 Array = NDArray[np.float64]
 
+LARGEST = 1e30  #: noise level
+
 
 def check_sigma(sigma: ArrayLike, N: int) -> float | Array:
     """A noise level as float64: one number, or (N,); finite and >= 0."""
     value = number_or_vector("sigma", sigma, N)
     if np.any(np.asarray(value) < 0):
         raise InputError(f"sigma must be >= 0: it is a standard deviation; found {np.min(value):g}")
+    if np.any(np.asarray(value) > LARGEST):
+        raise InputError(f"sigma must be at most {LARGEST:g}, beyond which squares overflow; found {np.max(value):g}")
     return value
 
 
@@ -28,6 +32,8 @@ def check_levels(value: ArrayLike) -> Array:
     levels = np.atleast_1d(real_array("sigma", value))
     if levels.ndim != 1 or not len(levels) or (levels < 0).any():
         raise InputError(f"sigma must be noise levels, numbers >= 0; found {levels.tolist()}")
+    if (levels > LARGEST).any():
+        raise InputError(f"sigma must be at most {LARGEST:g}, beyond which squares overflow; found {levels.max():g}")
     return np.unique(levels)
 
 

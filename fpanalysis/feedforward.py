@@ -84,7 +84,7 @@ def feedforward(
         sigma=_noise(sigma, sizes),
         conditions=conditions,
         targets=targets,
-        info={**(info or {}), NOTE: sizes},
+        info={**_notes(info), NOTE: sizes},
     )
 
 
@@ -143,3 +143,9 @@ def _noise(sigma: Any, sizes: Sequence[int]) -> float | Array:
             f"found {len(sigma)} values"
         )
     return number_or_vector("sigma", sigma, sum(sizes))
+
+
+def _notes(info: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if info is not None and not isinstance(info, Mapping):
+        raise InputError(f"info must be a mapping of names to plain values; found {type(info).__name__}")
+    return info or {}

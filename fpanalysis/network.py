@@ -122,6 +122,8 @@ class Network(System):
         n_in = 0 if W_in is None else W_in.shape[1]
         n_out = N if W_out is None else len(W_out)
         checked |= {"W_in": W_in, "W_out": W_out}
+        if not n_out:
+            raise InputError("W_out must have at least one output; found none: leave it out to read every neuron")
         checked["b_out"] = None if self.b_out is None else of_shape("b_out", self.b_out, (n_out,))
         checked["gamma"] = number_or_vector("gamma", self.gamma, N)
         checked["sigma"] = check_sigma(self.sigma, N)
@@ -129,6 +131,8 @@ class Network(System):
             raise InputError(f"gamma must lie in (0, 1]; found {_brief(checked['gamma'])}")
         if self.conditions is not None:
             checked["conditions"] = of_shape("conditions", self.conditions, (None, n_in))
+            if not len(checked["conditions"]):
+                raise InputError("conditions must hold at least one input; found none: leave them out")
         if self.targets is not None:
             if self.conditions is None:
                 raise InputError("targets were given without conditions: give the inputs they belong to")

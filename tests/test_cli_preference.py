@@ -134,3 +134,34 @@ def test_the_figure_draws_the_curve_and_the_points(tmp_path):
     done = run(REGULATOR, "--noise", "0:1:3", "--trials", "8", "--figure", tmp_path / "loss.png")
     assert done.exit_code == 0
     assert (tmp_path / "loss.png").stat().st_size > 5000
+
+
+def test_a_prediction_that_sampling_refutes_is_said_to_disagree():
+    """Off by a tenth on purpose: the status of those levels, and only theirs."""
+    import dataclasses
+
+    from fpanalysis.cli.preference import _refereed
+
+    _, curve = regulator_curve([0, 0.5, 1.0])
+    _, sampled = regulator_curve([0, 0.5, 1.0], method="monte-carlo", trials=2000)
+    assert _refereed(curve, sampled).ok
+    wrong = dataclasses.replace(curve, loss=curve.loss * np.array([1.0, 1.0, 1.2]))
+    found = _refereed(wrong, sampled).status
+    assert [status.value for status in found] == ["ok", "ok", "methods disagree"]
+
+
+def test_growth_without_bound_gives_no_verdict(tmp_path):
+    net = fpa.Network(W=[[3.0]], b=[1.0], sigma=0.3, gamma=0.5, conditions=np.zeros((1, 0)), targets=[[1.0]])
+    fpa.save(net, tmp_path / "grows.pt")
+    done = run(tmp_path / "grows.pt", "--noise", "0,0.3", "--trials", "8")
+    assert done.exit_code == 3
+    assert "There is no verdict" in " ".join(done.output.split())
+    assert "diverged" in done.output
+
+
+def test_a_range_that_leaves_out_the_ends_gives_no_more_than_it_can():
+    net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
+    batch, h0, _ = batch_of(net)
+    curve = fpa.loss_curve(net, batch, [0.3], h0=h0)
+    assert "levels from 0 to beyond the training noise" in verdict(net, curve)
+    assert np.isnan(curve.preferred_error)

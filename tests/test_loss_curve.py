@@ -141,3 +141,18 @@ def test_bad_input():
             fpa.loss_curve(net, **arguments)
     with pytest.raises(fpa.InputError, match="trained without noise"):
         fpa.loss_curve(net.with_sigma(0.0), batch)
+
+
+def test_levels_far_apart_and_extreme_ones():
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    batch, h0, _ = batch_of(net)
+    curve = fpa.loss_curve(net, batch, [0, 1e11], h0=h0)
+    assert curve.status[1] is fpa.Status.DIVERGED
+    assert np.isnan(curve.loss[1])
+    assert curve.loss_trained == pytest.approx(fpa.loss_curve(net, batch, [0.5], h0=h0).loss[0])
+    with pytest.raises(fpa.InputError, match="at most 1e\\+30"):
+        fpa.loss_curve(net, batch, [0, 1e80], h0=h0)
+    with pytest.raises(fpa.InputError, match="loss must be a function"):
+        fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss="absolute")
+    with pytest.raises(fpa.InputError, match="one value per output"):
+        fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss=lambda z, target: 1.0)

@@ -368,3 +368,10 @@ def test_with_sigma():
     assert net.sigma == 0.5
     with pytest.raises(InputError, match="sigma"):
         net.with_sigma(-1)
+
+
+def test_a_network_without_outputs_or_with_no_conditions_is_refused():
+    with pytest.raises(fpa.InputError, match="at least one output"):
+        fpa.Network(W=[[0.5]], W_out=np.zeros((0, 1)))
+    with pytest.raises(fpa.InputError, match="at least one input"):
+        fpa.Network(W=[[0.5]], W_in=[[1.0]], conditions=np.zeros((0, 1)))

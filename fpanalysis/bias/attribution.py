@@ -138,6 +138,8 @@ class NetworkBias:
 
     def carriers(self, level: float = 0.9) -> NDArray[np.intp]:
         """The fewest neurons whose shares make up `level` of all shares, by size; none where nothing is shifted."""
+        if not (isinstance(level, int | float | np.number) and 0 < level <= 1):
+            raise InputError(f"level must be a share, in (0, 1]; found {level!r}")
         sizes = np.cumsum(np.abs(self.shares[self.order]))
         return self.order[: int((sizes >= level * sizes[-1]).argmax()) + 1] if sizes[-1] > 0 else self.order[:0]
 

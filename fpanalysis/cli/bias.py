@@ -210,6 +210,8 @@ def _carried(bias: NetworkBias, where: str) -> str:
 
 def gain_text(points: OperatingPoints) -> str:
     """What the noise gain says of the network."""
+    if not points.outside and not points.own.any():
+        return "Without noise nothing is attenuated."
     most = f" (at most {number(points.most_gain)} is possible)" if points.most_gain >= 0 else ""
     gain = f"{number(points.mean_gain)} of its variance{most}"
     if points.outside:

@@ -63,12 +63,17 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
     from fpanalysis.denoise import NOTE, denoise
 
     net = load(model)
+    if noise is None and not (net.sigma if isinstance(net.sigma, float) else net.sigma.any()):
+        raise InputError(
+            "--noise must be given: the network was trained without noise, as de-noised ones are, so there is no noise "
+            "to absorb"
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         clean = denoise(net, None if noise is None else noise * _profile(net), variant)
     doubts = [str(warning.message) for warning in caught]
-    save(clean, output)
     rows, source = _losses(net, clean, noise, doubts)
+    save(clean, output)
     said = verdict(rows)
     note: dict[str, Any] = dict(clean.info[NOTE])
     if json_path is not None:

@@ -9,6 +9,7 @@ import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
     from fpanalysis.cli._batch import Batch
@@ -20,6 +21,7 @@ SINGLE = (
     *("loss_removed", "loss_trained", "ratio", "training_sigma"),
 )  #: numbers of a curve that go into the JSON document
 NEEDED = 1.05  #: R above which a network counts as depending on its noise
+APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
 NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
 
 
@@ -54,23 +56,28 @@ def command(
        0.25    0.234    0.0001    0.233   0.00105        0.235    0.0007  ok
         0.5  0.00689     6e-05  0.00214   0.00475      0.00682    0.0001  ok
        0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
-      Preferred noise 0.493 ± 0.02 (bias² alone: 0.494); the network was trained at 0.5.
+      Preferred noise 0.493 ± 0.08 (bias² alone: 0.494); the network was trained at 0.5.
       R = loss without noise / loss at the training noise = 70.1 ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
     if 0 < trials < 4 or trials < 0:
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
+    import numpy as np
+
     from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
 
     net = load(model)
+    if noise is None and not np.any(net.sigma):
+        raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")
     chosen = batch_of(net, steps, seed)
     curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
     sampled = None
     if trials:
         sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        curve = _refereed(curve, sampled)
     if json_path is not None:
         write_json(json_path, _document(net, chosen, curve, sampled))
     if figure_path is not None:
@@ -104,6 +111,21 @@ def _print(net: Network, chosen: Batch, curve: LossCurve, sampled: LossCurve | N
         click.echo(click.wrap_text(sentence, width=80) + "\n")
 
 
+def _refereed(curve: LossCurve, sampled: LossCurve) -> LossCurve:
+    """`curve` with its status where Monte Carlo differs by more than both errors allow."""
+    import dataclasses
+
+    from fpanalysis.results import Status
+
+    status = list(curve.status)
+    for part, name in (("loss", "error"), ("bias2", "bias2_error"), ("variance", "variance_error")):
+        gap = abs(getattr(curve, part) - getattr(sampled, part))
+        allowed = getattr(curve, name) + APART * getattr(sampled, name) + 1e-9 * sampled.loss
+        for k in (gap > allowed).nonzero()[0].tolist():
+            status[k] = Status.DISAGREE if status[k].ok else status[k]
+    return dataclasses.replace(curve, status=tuple(status))
+
+
 def _best(curve: LossCurve, sampled: LossCurve | None) -> LossCurve:
     """What the findings rest on: the prediction where it holds, else the samples if there are any."""
     return curve if curve.ok or sampled is None else sampled
@@ -135,10 +157,18 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
 def verdict(net: Network, curve: LossCurve) -> str:
     """What the curve says about the network and its training noise."""
     trained, least = curve.training_sigma, float(curve.fine.loss.min())
+    if curve.ratio != curve.ratio:
+        return "There is no verdict: the loss without noise or at the training noise is not known."
+    covered = len(curve.sigma) > 2 and curve.sigma[0] == 0 and curve.sigma[-1] >= trained * (1 - 1e-9)
     if curve.ratio > NEEDED and (curve.preferred >= NEAR * trained or curve.sigma[-1] < trained):
         return "The network depends on its training noise. 'fpanalysis denoise' makes one that does not."
     if curve.ratio > NEEDED or curve.loss_removed > NEEDED * least:
         return "The network does better with some noise than with none, though not at its training noise."
+    if not covered:
+        return (
+            "The network does not lose by the removal of its noise; where its loss is least, levels from 0 to beyond "
+            f"the training noise would tell (--noise 0:{1.5 * trained:g})."
+        )
     if net.placement == "in" and curve.preferred_bias2 >= NEAR * trained:
         return (
             "Training absorbed the shift of the fixed points (bias² is least near the training noise), but the "

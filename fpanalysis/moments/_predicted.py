@@ -58,4 +58,5 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
 def _width(fine: Fine, curve: Array, error: Array) -> float:
     """How far from the minimum of `curve` the minimum of anything within `error` of it can be."""
     possible = fine.sigma[curve - error <= (curve + error).min()]
-    return float(np.abs(possible - fine.sigma[curve.argmin()]).max(initial=0.0)) if np.isfinite(error).all() else np.nan
+    known = len(possible) and np.isfinite(error).all()
+    return float(np.abs(possible - fine.sigma[curve.argmin()]).max(initial=0.0)) if known else np.nan

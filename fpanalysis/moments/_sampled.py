@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.moments._outputs import Found, Outputs, Problem, Summary, between, interpolation_error, summary
 from fpanalysis.network import Network
+from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
 Loss = Callable[[Array, Array], Array]  #: (z, z*) -> loss of each number
@@ -91,6 +92,8 @@ def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss |
             second[:, k] += (d**2).sum(axis=1)
             if loss is not None:
                 values = np.asarray(loss(z, np.broadcast_to(problem.targets[t], z.shape)), float)
+                if values.shape != z.shape:
+                    raise InputError(f"loss must give one value per output, {z.shape}; found shape {values.shape}")
                 own += np.einsum("srbo,b->s", values, problem.weight[t])
             k += 1
     return first, second, own

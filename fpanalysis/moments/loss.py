@@ -21,7 +21,7 @@ from fpanalysis.checks import check_levels, check_rng, of_shape
 from fpanalysis.moments._outputs import SMALL, Fine, Found, Problem
 from fpanalysis.moments._predicted import predicted
 from fpanalysis.moments._sampled import Loss, sampled
-from fpanalysis.moments.propagate import check_inputs
+from fpanalysis.moments.propagate import FAR, check_inputs
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 
@@ -108,6 +108,8 @@ def loss_curve(
         None means 16 levels from 0 to 1.5 times the training noise. A network trained with a sigma per neuron keeps
         that profile: a level is then its largest entry.
     method : "closure" | "monte-carlo"
+        The closure is least reliable for strongly recurrent networks whose trials spread over several basins: check it
+        there by Monte Carlo.
     h0 : (B, N), optional
         States that the trials start from; zero if left out.
     loss : callable (z, z*) -> values, optional
@@ -123,6 +125,8 @@ def loss_curve(
     inputs, targets, mask, start = _checked(net, batch, h0)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
+    if loss is not None and not callable(loss):
+        raise InputError(f"loss must be a function of (z, target), or None for the squared error; found {loss!r}")
     if loss is not None and method != "monte-carlo":
         raise InputError(
             "a loss that is not quadratic does not follow from mean and variance: use method='monte-carlo'"
@@ -148,24 +152,29 @@ def _curve(found: Found, levels: Array, k: NDArray[np.intp], trained: float, pro
     """The result at the levels number `k`, those asked for."""
     value, error = found.summary, found.error
     bad = found.untrusted[k]
-    codes = np.where(np.isfinite(value.loss[k]), np.where(bad.any(axis=1), 1, 0), 2).tolist()
+    grown = ~(value.loss < FAR**2)
+    codes = np.where(grown[k], 2, np.where(bad.any(axis=1), 1, 0)).tolist()
     status = tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes)
+    loss = np.where(grown, np.nan, value.loss)
+    known = np.nan if grown.any() else 1.0  # a minimum between levels of which some are not known is none
     return LossCurve(
         sigma=levels[k],
-        **{name: getattr(value, name)[k] for name in ("loss", "bias2", "variance")},
+        loss=loss[k],
+        bias2=np.where(grown, np.nan, value.bias2)[k],
+        variance=np.where(grown, np.nan, value.variance)[k],
         error=error.loss[k],
         bias2_error=error.bias2[k],
         variance_error=error.variance[k],
         bias2_by_trial=found.bias2[k],
         variance_by_trial=found.variance[k],
         fine=found.fine,
-        preferred=value.preferred,
-        preferred_bias2=value.preferred_bias2,
-        preferred_error=error.preferred,
-        slope_zero=value.slope_zero,
-        slope_training=value.slope_training,
-        loss_removed=float(value.loss[0]),
-        loss_trained=float(value.loss[np.abs(levels - trained).argmin()]),
+        preferred=known * value.preferred,
+        preferred_bias2=known * value.preferred_bias2,
+        preferred_error=known * error.preferred if len(k) > 1 else np.nan,
+        slope_zero=known * value.slope_zero,
+        slope_training=known * value.slope_training,
+        loss_removed=float(loss[0]),
+        loss_trained=float(loss[np.abs(levels - trained).argmin()]),
         training_sigma=trained,
         untrusted=bad,
         status=status,
@@ -177,7 +186,7 @@ def _curve(found: Found, levels: Array, k: NDArray[np.intp], trained: float, pro
 def _with(levels: Array, *more: float) -> Array:
     """`levels` and those of `more` that are not among them to rounding, ascending."""
     for level in more:
-        if np.abs(levels - level).min() > 1e-9 * (level + levels[-1]):
+        if not np.isclose(levels, level, rtol=1e-9, atol=0.0).any():
             levels = np.append(levels, level)
     return np.sort(levels)
 

@@ -24,7 +24,7 @@ LEAN, BENT = 0.02, 0.15  #: errors by the departure from a Gaussian, of the mean
 CLOSED = 0.3  #: largest second order, relative to the variance (and to the deviation), that counts as closed
 
 
-FAR = 1e12  #: states beyond this have diverged
+FAR = 1e6  #: states beyond this have diverged
 SMALL = 256  #: neurons up to which one BLAS thread is best
 
 
@@ -86,6 +86,8 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
         found, slow, skew, kurt = _by_closure(net, inputs, level, start)
         _widen(found, skew, kurt)
         for b in ((skew > SKEW) | (kurt > KURT)).nonzero()[0].tolist():
+            if found.status[b] is Status.DIVERGED:
+                continue
             found = _replaced(found, b, mixture(net, inputs[:, b], level, start[b], slow.of_trial(b)))
     return found
 

@@ -55,7 +55,7 @@ def held(
     depth = len(layer_sizes(net) or ())
     T = _whole("steps", steps, depth or STEPS)
     last = _whole("counted", counted, 1 if depth else max(1, T // 2))
-    if T - last < depth - 1:
+    if depth and T - last < depth - 1:
         raise InputError(
             f"an input needs {depth} steps to pass through this network: steps must be at least counted + {depth - 1}; "
             f"found steps = {T}, counted = {last}"

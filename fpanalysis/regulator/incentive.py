@@ -154,6 +154,8 @@ def phase_diagram(
     """
     ratios = np.geomspace(0.05, 2.0, 25) if ratios is None else np.unique(real_array("ratios", ratios))
     gammas = np.geomspace(0.02, 0.5, 17) if gammas is None else np.unique(real_array("gammas", gammas))
+    if not ratios.size or not gammas.size:
+        raise InputError("ratios and gammas must hold at least one number each; found none")
     if ratios.min() <= 0:
         raise InputError(f"ratios must be > 0: sigma is target / ratio; found {ratios.min():g}")
     if after not in ("training", "bias", "optimum"):
