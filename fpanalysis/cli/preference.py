@@ -203,11 +203,13 @@ def _levels(curve: LossCurve) -> dict[str, Any]:
 
 def _explain(curve: LossCurve) -> None:
     """Each status that occurred, with its advice and the inputs it is about, on stderr."""
+    from fpanalysis.results import Status
+
     for status in dict.fromkeys(status for status in curve.status if not status.ok):
         at = [k for k, other in enumerate(curve.status) if other is status]
         trials = sorted({int(b) for k in at for b in curve.untrusted[k].nonzero()[0]})
         levels = ", ".join(f"{curve.sigma[k]:.4g}" for k in at)
         click.echo(f"\nstatus at noise {levels}: {status}", err=True)
-        if trials:
+        if trials and status is Status.NOT_GAUSSIAN:
             shown = ", ".join(map(str, trials[:8])) + (", ..." if len(trials) > 8 else "")
             click.echo(f"  where the law is far from a Gaussian: input number {shown} (from 0)", err=True)
