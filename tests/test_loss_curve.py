@@ -147,8 +147,8 @@ def test_levels_far_apart_and_extreme_ones():
     net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
     batch, h0, _ = batch_of(net)
     curve = fpa.loss_curve(net, batch, [0, 1e11], h0=h0)
-    assert curve.status[1] is fpa.Status.DIVERGED
-    assert np.isnan(curve.loss[1])
+    assert curve.ok
+    assert curve.variance[1] == pytest.approx(fpa.loss_curve(net, batch, [1e8], h0=h0).variance[0] * 1e6, rel=1e-6)
     assert curve.loss_trained == pytest.approx(fpa.loss_curve(net, batch, [0.5], h0=h0).loss[0])
     with pytest.raises(fpa.InputError, match="at most 1e\\+30"):
         fpa.loss_curve(net, batch, [0, 1e80], h0=h0)
@@ -156,3 +156,24 @@ def test_levels_far_apart_and_extreme_ones():
         fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss="absolute")
     with pytest.raises(fpa.InputError, match="one value per output"):
         fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss=lambda z, target: 1.0)
+
+
+def test_units_do_not_matter():
+    """State, noise, inputs and targets a million times larger: the same curve in the new unit."""
+    net = fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")
+    (inputs, targets, mask), h0, _ = batch_of(net)
+    large = fpa.Network(W=net.W, b=1e6 * net.b, W_out=net.W_out, sigma=1e6 * net.sigma, gamma=net.gamma)
+    curve = fpa.loss_curve(net, (inputs, targets, mask), [0, 0.5], h0=h0)
+    other = fpa.loss_curve(large, (inputs, 1e6 * targets, mask), [0, 5e5], h0=1e6 * h0)
+    assert other.ok
+    np.testing.assert_allclose(other.loss, 1e12 * curve.loss, rtol=1e-6)
+
+
+def test_what_grows_without_bound_has_diverged():
+    net = fpa.Network(W=[[3.0]], b=[1.0], sigma=0.3, gamma=0.5)
+    batch = np.zeros((200, 1, 0)), np.ones((200, 1, 1)), np.ones((200, 1))
+    for method in ("closure", "monte-carlo"):
+        curve = fpa.loss_curve(net, batch, [0, 0.3], method, trials=8)
+        assert {status.value for status in curve.status} == {"diverged"}
+        assert np.isnan(curve.loss).all()
+        assert np.isnan(curve.ratio)

@@ -145,14 +145,22 @@ def loss_curve(
         found = sampled(problem, within, trained, int(trials), check_rng(rng), loss)
         seed = int(rng) if isinstance(rng, int | np.integer) else None
         provenance = Provenance(method, net.hash, {"trials": int(trials)}, seed)
-    return _curve(found, levels, np.searchsorted(levels, asked), trained, provenance)
+    scale = 1 + float(np.abs(net.drive(inputs)).max()) + float(np.abs(targets).max()) + float(np.abs(start).max())
+    diverged = ~(found.summary.loss < (FAR * (scale + levels)) ** 2)
+    return _curve(found, diverged, levels, np.searchsorted(levels, asked), trained, provenance)
 
 
-def _curve(found: Found, levels: Array, k: NDArray[np.intp], trained: float, provenance: Provenance) -> LossCurve:
-    """The result at the levels number `k`, those asked for."""
+def _curve(
+    found: Found,
+    grown: NDArray[np.bool_],
+    levels: Array,
+    k: NDArray[np.intp],
+    trained: float,
+    provenance: Provenance,
+) -> LossCurve:
+    """The result at the levels number `k`, those asked for; `grown` (S,) says where the network has diverged."""
     value, error = found.summary, found.error
     bad = found.untrusted[k]
-    grown = ~(value.loss < FAR**2)
     codes = np.where(grown[k], 2, np.where(bad.any(axis=1), 1, 0)).tolist()
     status = tuple((Status.OK, Status.NOT_GAUSSIAN, Status.DIVERGED)[code] for code in codes)
     loss = np.where(grown, np.nan, value.loss)

@@ -24,7 +24,7 @@ LEAN, BENT = 0.02, 0.15  #: errors by the departure from a Gaussian, of the mean
 CLOSED = 0.3  #: largest second order, relative to the variance (and to the deviation), that counts as closed
 
 
-FAR = 1e6  #: states beyond this have diverged
+FAR = 1e6  #: times the drive, the start and the noise, beyond which a state has diverged
 SMALL = 256  #: neurons up to which one BLAS thread is best
 
 
@@ -109,7 +109,8 @@ def _by_closure(net: Network, inputs: Array, level: Array, start: Array) -> tupl
         mean[t], variance[t] = law.m, np.einsum("bii->bi", law.C)
         z[t], spread[t] = step.output(law)
     held = (inputs[T // 2 :] == inputs[-1]).all(axis=(0, 2))
-    found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread))
+    far = FAR * (1 + float(np.abs(net.drive(inputs)).max()) + float(np.abs(start).max()) + float(level.max()))
+    found = _moments(law, held, neglected(net, law, x, level, T), (mean, variance, z, spread), far)
     path = Path(*entered)
     slow = slow_direction(net, path, level)
     skew, kurt = (np.abs(size).max(axis=0) for size in departure(net, path, slow))
@@ -146,13 +147,13 @@ def check_inputs(net: Network, inputs: ArrayLike) -> Array:
     return inputs
 
 
-def _moments(law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Array, Array]) -> Moments:
+def _moments(law: Law, held: Array, q: Neglected, path: tuple[Array, Array, Array, Array], far: float) -> Moments:
     """The result of the plain closure, corrected where the input was held, with errors and status."""
     mean, variance, z, spread = path
     last = np.maximum(spread[-1], 1e-300)
     ratio = q.variance / last
     closed = (q.variance_left <= CLOSED * last) & (q.mean_left <= CLOSED * np.sqrt(last)) & (np.abs(ratio) < CLOSED)
-    finite = (np.abs(law.m) < FAR).all(axis=1) & (np.abs(law.C) < FAR**2).all(axis=(1, 2))
+    finite = (np.abs(law.m) < far).all(axis=1) & (np.abs(law.C) < far**2).all(axis=(1, 2))
     codes = np.where(finite, np.where(closed.all(axis=1), 0, 1), 2).tolist()
     use = held[:, None] & closed
     built_up = np.minimum(spread / last, 1.0) ** 2  # cumulants arise after the variance that they come from
