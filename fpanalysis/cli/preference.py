@@ -140,18 +140,23 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
     told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
     least, error = number(curve.preferred), number(curve.preferred_error, 1)
     yield f"Preferred noise {least} ± {error} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
-    helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"
-    helps = "a little noise makes no difference" if curve.slope_zero == 0 else helps
-    slopes = f"Slope of the loss at zero noise: d loss / d σ² = {number(curve.slope_zero)} ({helps})"
-    if curve.slope_training == curve.slope_training and trained:
-        slopes += f"; at the training noise: d loss / d σ = {number(curve.slope_training)}"
-    yield f"{slopes}."
+    if curve.slope_zero == curve.slope_zero:
+        yield _slopes(curve)
     if trained:
         removed, kept = number(curve.loss_removed), number(curve.loss_trained)
         yield (
             f"R = loss without noise / loss at the training noise = {number(curve.ratio)} ({removed} / {kept}). "
             f"{verdict(net, curve)}"
         )
+
+
+def _slopes(curve: LossCurve) -> str:
+    helps = "a little noise helps" if curve.slope_zero < 0 else "noise hurts from the start"
+    helps = "a little noise makes no difference" if curve.slope_zero == 0 else helps
+    slopes = f"Slope of the loss at zero noise: d loss / d σ² = {number(curve.slope_zero)} ({helps})"
+    if curve.slope_training == curve.slope_training and curve.training_sigma:
+        slopes += f"; at the training noise: d loss / d σ = {number(curve.slope_training)}"
+    return f"{slopes}."
 
 
 def verdict(net: Network, curve: LossCurve) -> str:
