@@ -16,6 +16,7 @@ from fpanalysis.moments._slow import KURT, SKEW, Path, Slow, departure, slow_dir
 from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
+from fpanalysis.stationary.closure import SMALL
 
 Array = NDArray[np.float64]
 
@@ -25,7 +26,6 @@ CLOSED = 0.3  #: largest second order, relative to the variance (and to the devi
 
 
 FAR = 1e6  #: times the drive, the start and the noise, beyond which a state has diverged
-SMALL = 256  #: neurons up to which one BLAS thread is best
 
 
 @dataclass(frozen=True, eq=False)
