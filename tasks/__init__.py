@@ -15,9 +15,9 @@ from typing import Any
 
 from fpanalysis.results import InputError
 
-from ._task import REGISTRY, Defaults, Task
+from ._task import REGISTRY, Defaults, Feedback, Task
 
-__all__ = ["Defaults", "Task", "available", "get_task"]
+__all__ = ["Defaults", "Feedback", "Task", "available", "get_task"]
 
 
 def available() -> list[str]:

@@ -1,7 +1,11 @@
 """What a task is: batches to train on, how a network for it starts, and the inputs to analyse it at.
 
 Arrays are float32 and time-major: inputs (T, B, n_in), targets (T, B, n_out), mask (T, B), where mask is 1 at
-the steps that count in the loss. The output compared with targets[t] is read from the state after step t.
+the steps that count in the loss; a task whose outputs weigh differently gives (T, B, n_out). The output compared
+with targets[t] is read from the state after step t. The loss of a trial is the squared error in the weighted mean:
+
+    loss = sum mask (z - z*)^2 / sum mask
+
 A task is a frozen dataclass: its fields are its settings, what a checkpoint remembers of it.
 """
 
@@ -36,6 +40,25 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Feedback:
+    """A closed loop: the network moves a point p and sees where it is. With z_t the output and h_t the state at step t,
+
+        u_t = gain (p_t - centre)      h_{t+1} = step(h_t, u_t)      p_{t+1} = p_t + rate z_t
+
+    Targets are wanted positions, targets[t] that of p_{t+1}; they and the mask are compared with p instead of z. A
+    batch's inputs are what a network on the wanted path would see: inputs[0] tells the start p_0.
+    """
+
+    rate: float
+    gain: float
+    centre: float
+
+    def start(self, inputs: Array) -> Array:
+        """p_0 (B, n_out) of a batch with these inputs (T, B, n_in)."""
+        return inputs[0] / self.gain + self.centre
+
+
+@dataclass(frozen=True)
 class Task:
     """A task with constant inputs within a trial. Subclasses give the class attributes, `trials` and
     `initialize`, and override the rest where it differs.
@@ -56,6 +79,8 @@ class Task:
     n_out: ClassVar[int]
     defaults: ClassVar[Defaults]
     trainable: ClassVar[tuple[str, ...]] = ("W", "b", "W_in", "W_out", "b_out")
+    feedback: ClassVar[Feedback | None] = None  #: of a task in a closed loop (n_in = n_out)
+    scored: ClassVar[bool] = False  #: whether it has a `score`
 
     def __init_subclass__(cls) -> None:
         if cls.name:
@@ -99,6 +124,11 @@ class Task:
     def initial_state(self, targets: Array, size: int) -> Array:
         """The state (B, N) that trials with these targets (T, B, n_out) start from: zero."""
         return np.zeros((targets.shape[1], size), np.float32)
+
+    def score(self, outputs: Array, batch: Batch) -> Array:
+        """Whether each trial of `batch` succeeded, (..., B) of 0 and 1, by the outputs (..., T, B, n_out): positions,
+        in a closed loop."""
+        raise NotImplementedError(f"task {self.name!r} has no score")
 
     def conditions(self) -> tuple[Array, Array | None]:
         """Constant inputs (n_cond, n_in) to analyse a trained network at, and the outputs (n_cond, n_out) wanted
