@@ -141,8 +141,41 @@ def train(
         A loss that stops being finite is no exception here: see `Training`.
     """
     task = get_task(task) if isinstance(task, str) else task
+    settings = settings_of(
+        task, seed=seed, sigma=sigma, placement=placement, activation=activation, form=form, size=size, gamma=gamma,
+        steps=steps, batch=batch, lr=lr, clip=clip, device=device,
+    )  # fmt: skip
+    if partial is not None:
+        check_writable(partial)
+    elif resume:
+        raise InputError("resume needs partial, the file of the unfinished training")
+    with torch_threads(threads):
+        run = Run(task, settings)
+        if partial is not None:
+            run.restore(partial) if resume else Path(partial).unlink(missing_ok=True)
+        _finish(run, progress, partial, save_every)
+    return Training(settings, run.losses, tuple(run.diverged()), run)
+
+
+def settings_of(
+    task: Task,
+    *,
+    seed: int | Sequence[int] = 0,
+    sigma: float | Sequence[float] | None = None,
+    placement: str | Sequence[str] = "in",
+    activation: str | dict[str, Any] | Activation | None = None,
+    form: str = "rate",
+    size: int | None = None,
+    gamma: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    clip: float = 1.0,
+    device: str = "cpu",
+) -> Settings:
+    """The settings that `train` would use, checked, with the task's defaults for None."""
     default = task.defaults
-    settings = Settings(
+    return Settings(
         task=task.name,
         task_settings=task.settings(),
         size=_positive("size", default.size if size is None else size),
@@ -156,16 +189,6 @@ def train(
         clip=_above_zero("clip", clip),
         device=_device(device),
     )
-    if partial is not None:
-        check_writable(partial)
-    elif resume:
-        raise InputError("resume needs partial, the file of the unfinished training")
-    with torch_threads(threads):
-        run = Run(task, settings)
-        if partial is not None:
-            run.restore(partial) if resume else Path(partial).unlink(missing_ok=True)
-        _finish(run, progress, partial, save_every)
-    return Training(settings, run.losses, tuple(run.diverged()), run)
 
 
 @contextlib.contextmanager
