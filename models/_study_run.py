@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -109,18 +110,17 @@ class StudyRun:
         if not jobs:
             self.notes.append("every network was trained already: nothing was done")
             return
-        run = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "processes": processes,
-               "threads": threads, "versions": _versions()}  # fmt: skip
+        run: dict[str, Any] = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0}
+        run |= {"cpu_seconds": 0.0, "processes": processes, "threads": threads, "versions": _versions()}
         self.manifest["runs"].append(run)
-        start = time.monotonic()
+        start, spent = time.monotonic(), _cpu_seconds()
         watch = _Watch(self.networks, jobs, self.steps, progress)
         try:
             with closing(trained(jobs, processes, watch.tell)) as stacks:
                 for finished in stacks:
-                    run["seconds"] = round(time.monotonic() - start, 1)
                     self._record(finished)
         finally:
-            run["seconds"] = round(time.monotonic() - start, 1)
+            run |= {"seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(_cpu_seconds() - spent, 1)}
             self._write()
 
     def _jobs(self, threads: int) -> list[Job]:
@@ -166,6 +166,11 @@ class _Watch:
         if self.call is not None:
             total = len(self.networks) * self.steps
             self.call(StudyProgress(sum(self.done.values()), total, self.losses.copy(), self.networks))
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the workers that ended."""
+    return sum(os.times()[:4])
 
 
 def _versions() -> dict[str, str]:

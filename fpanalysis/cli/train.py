@@ -85,6 +85,18 @@ def command(
       test loss, noise removed       0.4755
       R = removed / at noise         81.4
       next: fpanalysis shift model.pt --noise 0:0.5
+
+    \b
+      $ fpanalysis train regulator --noise 0.1,0.5 --placement in,out --seeds 4 -o regulators
+      regulators: regulator, 16 of 16 networks trained
+    \b
+      activation  placement  noise  trained  final loss                range
+            relu         in    0.1   4 of 4    0.000436   0.000349 - 0.00048
+            relu         in    0.5   4 of 4     0.00431    0.00379 - 0.00459
+            relu        out    0.1   4 of 4     0.00043  0.000346 - 0.000531
+            relu        out    0.5   4 of 4     0.00748    0.00637 - 0.00821
+    \b
+      next: fpanalysis preference regulators
     """
     from fpanalysis.activations import get_activation
     from fpanalysis.tasks import get_task
