@@ -1,11 +1,9 @@
-"""What training with noise leaves, and what stacking saves. Prints two markdown tables:
+"""What training with noise leaves. Prints a markdown table:
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_training.py
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_trained_noise.py
 
 Function approximation, ReLU, N = 64: over four seeds, R = loss with the noise removed / loss at the training
-noise, and the test noise of least loss and of least bias^2 (all 12 networks trained in one stack); then CPU time
-per network and training step of 8 networks stacked and one by one, interleaved in the same run on one thread.
-About three minutes.
+noise, and the test noise of least loss and of least bias^2 (all 12 networks trained in one stack). About two minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ TASK = "function-approximation"
 SEEDS = range(4)
 GROUPS = (("in", 0.3), ("in", 0.5), ("out", 0.5))
 SIGMA = np.arange(0, 1.0001, 0.05)
-M, ROUNDS, STEPS = 8, 5, 10
 
 
 def noise_preference() -> None:
@@ -45,27 +42,5 @@ def noise_preference() -> None:
         )
 
 
-def stacked_against_separate() -> None:
-    """CPU time per network and step, M networks together against one by one."""
-    spent: dict[str, list[float]] = {"stacked": [], "separate": []}
-    train(TASK, steps=STEPS)
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        train(TASK, seed=range(M), steps=STEPS)
-        middle = time.process_time()
-        for seed in range(M):
-            train(TASK, seed=seed, steps=STEPS)
-        spent["stacked"].append(middle - start)
-        spent["separate"].append(time.process_time() - middle)
-    each = {how: np.array(times) / (M * STEPS) * 1e3 for how, times in spent.items()}
-    ratio = each["stacked"] / each["separate"]
-    print(f"\n| N = 64, batch 32, T = 80, M = {M} | CPU ms per network and step, median of {ROUNDS} (range) |")
-    print("|---|---|")
-    for how, times in each.items():
-        print(f"| {how} | {np.median(times):.2f} ({times.min():.2f}-{times.max():.2f}) |")
-    print(f"| ratio | {np.median(ratio):.2f} ({ratio.min():.2f}-{ratio.max():.2f}) |")
-
-
 if __name__ == "__main__":
     noise_preference()
-    stacked_against_separate()
