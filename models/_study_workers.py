@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -134,22 +137,37 @@ def _finished(futures: Sequence[Future[Finished]], events: Any, tell: Tell) -> G
         yield from (future.result() for future in done)
 
 
-_worker: dict[str, Any] = {}  #: the queue and the stop sign of this worker process
+_worker: dict[str, Any] = {}  #: the queue, the stop sign and the state of this worker process
 
 
 def _start_worker(events: Any, stop: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, once for all
     events.cancel_join_thread()  # what nobody will read must not keep the process
-    _worker.update(events=events, stop=stop, told=0.0)
+    _worker.update(events=events, stop=stop, told=0.0, busy=False, orphan=False)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed saves its stack and ends, instead of waiting for the next one for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    _worker["orphan"] = True
+    while _worker["busy"]:
+        time.sleep(PULSE)
+    os._exit(1)
 
 
 def _work(job: Job) -> Finished:
-    return train_stack(job, _report)
+    _worker["busy"] = True
+    try:
+        return train_stack(job, _report)
+    finally:
+        _worker["busy"] = False
 
 
 def _report(stack: int, done: int, losses: NDArray[np.float32]) -> None:
-    parent = multiprocessing.parent_process()
-    if _worker["stop"].is_set() or (parent is not None and not parent.is_alive()):
+    if _worker["orphan"] or _worker["stop"].is_set():
         raise KeyboardInterrupt
     if time.monotonic() - _worker["told"] > PULSE:
         _worker["events"].put((stack, done, losses.copy()))
