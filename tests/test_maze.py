@@ -191,18 +191,13 @@ def test_scores_of_many_networks_are_those_of_each():
         np.testing.assert_array_equal(MAZE.score(outputs[index], batch), score[index])
 
 
-def test_conditions_lead_along_the_reference():
-    inputs, velocity = MAZE.conditions()
-    assert inputs.shape == velocity.shape == (12, 2)
-    p = inputs / 4 + 0.5
+def test_conditions_are_places_on_the_reference_without_a_wanted_output():
+    inputs, targets = MAZE.conditions()
     reference = MAZE.reference(np.array([[0.3, 0.15]]))[:, 0]
-    where = [np.abs(reference - place).max(1).argmin() for place in p]
-    assert where[0] == 0
-    assert where[-1] == 65
-    for place, z, t in zip(p, velocity, where, strict=True):
-        np.testing.assert_allclose(place + 0.05 * z, reference[t + 1], atol=1e-14)
-    np.testing.assert_allclose(velocity[-1], 0, atol=1e-14)
-    assert get_task("maze", hold=0).conditions()[1].shape == (12, 2)
+    np.testing.assert_allclose(inputs[[0, 5, 11]], 4 * (reference[[0, 30, 65]] - 0.5), atol=1e-14)
+    assert inputs.shape == (12, 2)
+    assert targets is None
+    assert get_task("maze", T=25, hold=20, counted=25, opening=0.99).conditions()[0].shape == (6, 2)
 
 
 @pytest.mark.parametrize(
