@@ -248,11 +248,13 @@ def test_the_figure_shows_the_walls_the_paths_and_who_succeeded():
     start = starts(batch)
     paths = [np.concatenate([start[None], path]) for path in (batch[1], straight(start))]
     success = [MAZE.score(path[1:], batch) for path in paths]
-    figure = figures.maze_figure(*paths, reference=paths[0][:, 0], success=success, sigma=0.5, **MAZE.layout())
-    left, right = figure.axes
-    assert left.get_title() == "training noise, σ = 0.5: 3 of 3 succeed"
-    assert right.get_title() == "noise removed: 0 of 3 succeed"
-    for ax, path in zip(figure.axes, paths, strict=True):
+    panels = {"with": (paths[0], success[0]), "without": (paths[1], success[1]), "unscored": (paths[1], None)}
+    figure = figures.maze_figure(panels, reference=paths[0][:, 0], **MAZE.layout())
+    left, right, unscored = figure.axes
+    assert left.get_title() == "with: 3 of 3 succeed"
+    assert right.get_title() == "without: 0 of 3 succeed"
+    assert unscored.get_title() == "unscored"
+    for ax, path in zip((left, right), paths, strict=True):
         reference, *drawn = ax.get_lines()
         np.testing.assert_array_equal(reference.get_xydata(), paths[0][:, 0])
         for b in range(3):

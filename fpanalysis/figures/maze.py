@@ -1,13 +1,15 @@
-"""Trajectories in a maze: the walk with the training noise beside the one with the noise removed."""
+"""Trajectories in a maze, with the noise and with it removed side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fpanalysis.figures._axes import NOISY, SECOND, SILENT, TARGET, new_axes
+from fpanalysis.figures._axes import NOISY, SECOND, SILENT, TARGET, THIRD, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,37 +70,30 @@ def _draw_paths(ax: Axes, paths: Any, success: ArrayLike | None, color: str) -> 
 
 
 def maze_figure(
-    noisy: ArrayLike,
-    silent: ArrayLike,
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike | None]],
     walls: ArrayLike,
     start: Region,
     goal: Region,
     reference: ArrayLike | None = None,
-    success: tuple[ArrayLike, ArrayLike] | None = None,
-    sigma: float | None = None,
 ) -> Any:
-    """Two panels: the paths `noisy` (steps, B, 2) at the training noise `sigma`, and `silent` with it removed.
+    """Side by side, under its title, each of `panels`: paths (steps, B, 2) and which of them succeeded (B,) or None.
 
-    `success`, for both: which trials reached the goal without touching a wall.
+    The order says what the colours of all figures mean: with noise, with it removed, and others.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(7.6, 4.4), layout="constrained")
-    level = "" if sigma is None else f", σ = {sigma:g}"
-    names = (f"training noise{level}", "noise removed")
-    marks = (None, None) if success is None else success
-    for ax, name, paths, color, reached in zip(
-        figure.subplots(1, 2), names, (noisy, silent), (NOISY, SILENT), marks, strict=True
-    ):
-        plot_maze(walls, start, goal, paths, reference, reached, color, ax)
-        count = np.asarray(reached)
-        ax.set_title(name if reached is None else f"{name}: {int(count.sum())} of {count.size} succeed", fontsize=11)
-    handles, _ = figure.axes[0].get_legend_handles_labels()
+    figure = Figure(figsize=(0.2 + 3.7 * len(panels), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, color, (title, (paths, success)) in zip(axes, cycle((NOISY, SILENT, THIRD)), panels.items(), strict=False):
+        plot_maze(walls, start, goal, paths, reference, success, color, ax)
+        reached = None if success is None else np.asarray(success) > 0
+        ax.set_title(title if reached is None else f"{title}: {reached.sum()} of {reached.size} succeed", fontsize=11)
+    handles, _ = axes[0].get_legend_handles_labels()
     style: dict[str, Any] = {"ls": "", "mec": "white"}
     handles += [
         Line2D([], [], color="0.4", lw=0.9, marker="o", mfc="white", ms=3.5, label="path from its start"),
-        Line2D([], [], marker="X", color="black", ms=6, label="end of a failed trial", **style),
+        Line2D([], [], marker="X", color="black", ms=7, label="end of a failed trial", **style),
     ]
     figure.legend(handles=handles, ncol=len(handles), frameon=False, fontsize="small", loc="outside lower center")
     return figure
