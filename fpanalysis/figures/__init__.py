@@ -13,6 +13,7 @@ from fpanalysis.figures.incentive import (
 )
 from fpanalysis.figures.learning import learning_curves_figure, plot_learning_curves
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
+from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
@@ -28,6 +29,7 @@ __all__ = [
     "incentive_figure",
     "learning_curves_figure",
     "loss_figure",
+    "maze_figure",
     "phase_figure",
     "plot_attenuation",
     "plot_bifurcations",
@@ -37,6 +39,7 @@ __all__ = [
     "plot_incentive",
     "plot_learning_curves",
     "plot_loss_curve",
+    "plot_maze",
     "plot_outputs",
     "plot_phase_diagram",
     "plot_regulator",
