@@ -119,6 +119,7 @@ class StudyRun:
             with closing(trained(jobs, processes, watch.tell)) as stacks:
                 for finished in stacks:
                     self._record(finished)
+                    watch.tell(finished.stack, self.steps, finished.curves[:, -1])  # also where all diverged early
         finally:
             run |= {"seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(_cpu_seconds() - spent, 1)}
             self._write()
@@ -138,7 +139,7 @@ class StudyRun:
             self.networks[rows[member.name]] = member
             self.curves[rows[member.name]] = curve
         self._write()
-        files.partial(self.folder, finished.members[0].stack).unlink(missing_ok=True)
+        files.partial(self.folder, finished.stack).unlink(missing_ok=True)
 
     def _write(self) -> None:
         edges = bins(self.steps)

@@ -61,6 +61,10 @@ class Finished:
     members: tuple[StudyNetwork, ...]
     curves: NDArray[np.float32]
 
+    @property
+    def stack(self) -> int:
+        return self.members[0].stack
+
 
 def trained(jobs: Sequence[Job], processes: int, tell: Tell) -> Generator[Finished, None, None]:
     """The finished stacks, as they finish; a KeyboardInterrupt leaves each one's state in its partial file."""
