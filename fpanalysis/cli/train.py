@@ -80,10 +80,10 @@ def command(
     Examples:
       $ fpanalysis train function-approximation --noise 0.5 -o model.pt
       wrote model.pt: relu, N = 64, noise in, sigma = 0.5
-      training loss, last 50 steps   0.006156
+      training loss, last 50 steps   0.006159
       test loss at noise 0.5         0.005838 +- 8e-05
-      test loss, noise removed       0.4755
-      R = removed / at noise         81.4
+      test loss, noise removed       0.4759
+      R = removed / at noise         81.5
       next: fpanalysis shift model.pt --noise 0:0.5
 
     \b
