@@ -6,13 +6,14 @@ with targets[t] is read from the state after step t. The loss of a trial is the 
 
     loss = sum mask (z - z*)^2 / sum mask
 
-A task is a frozen dataclass: its fields are its settings, what a checkpoint remembers of it.
+A task is a frozen dataclass: its fields are its settings, numbers and words, what a checkpoint remembers of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,6 +88,10 @@ class Task:
             REGISTRY[cls.name] = cls
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, word = getattr(self, field.name), isinstance(field.default, str)
+            if not isinstance(value, str if word else Real):
+                raise InputError(f"{field.name} must be a {'word' if word else 'number'}; found {value!r}")
         if self.T < 1 or not 1 <= self.counted <= self.T:
             raise InputError(f"T must be >= 1 and counted in 1..T; found T={self.T}, counted={self.counted}")
 
