@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
 
 class Assignment(click.ParamType):
-    """A named number: ``c=0.1``."""
+    """A named number or word: ``c=0.1``."""
 
     name = "NAME=VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        name, _, number = str(value).partition("=")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float | str]:
+        name, _, given = str(value).partition("=")
+        if not name or not given:
+            self.fail(f"{value!r} is not NAME=VALUE, such as c=0.1", param, ctx)
         try:
-            return name, int(number) if number.lstrip("-").isdecimal() else float(number)
+            return name, int(given) if given.lstrip("-").isdecimal() else float(given)
         except ValueError:
-            self.fail(f"{value!r} is not NAME=NUMBER, such as c=0.1", param, ctx)
+            return name, given
 
 
 @click.command()
@@ -46,7 +48,7 @@ class Assignment(click.ParamType):
 def command(
     ctx: click.Context,
     task: str,
-    setting: tuple[tuple[str, float], ...],
+    setting: tuple[tuple[str, float | str], ...],
     output: Path,
     resume: bool,
     noise: float | None,
@@ -142,7 +144,7 @@ def _typed(ctx: click.Context) -> str:
         if not given or parameter.name == "resume":
             continue
         if parameter.name == "setting":
-            words += [word for name, number in value for word in ("--setting", f"{name}={number}")]
+            words += [word for name, given in value for word in ("--setting", f"{name}={given}")]
         else:
             words += [str(value)] if isinstance(parameter, click.Argument) else [parameter.opts[0], str(value)]
     return shlex.join(words)
