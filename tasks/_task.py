@@ -89,9 +89,10 @@ class Task:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value, word = getattr(self, field.name), isinstance(field.default, str)
-            if not isinstance(value, str if word else Real):
-                raise InputError(f"{field.name} must be a {'word' if word else 'number'}; found {value!r}")
+            value = getattr(self, field.name)
+            for kind, called in ((str, "word"), (Real, "number")):
+                if isinstance(field.default, kind) and not isinstance(value, kind):
+                    raise InputError(f"{field.name} must be a {called}; found {value!r}")
         if self.T < 1 or not 1 <= self.counted <= self.T:
             raise InputError(f"T must be >= 1 and counted in 1..T; found T={self.T}, counted={self.counted}")
 
@@ -125,6 +126,10 @@ class Task:
     def initialize(self, size: int, rng: int | np.random.Generator) -> dict[str, Array]:
         """The untrained W (N, N), b (N,), W_in (N, n_in), W_out (n_out, N) and b_out (n_out,), N = size."""
         raise NotImplementedError(f"task {self.name!r} has no initial weights")
+
+    def connections(self) -> dict[str, Array]:
+        """Which weights exist, 1 or 0, for each of W, W_in and W_out that is not full; the others stay zero."""
+        return {}
 
     def initial_state(self, targets: Array, size: int) -> Array:
         """The state (B, N) that trials with these targets (T, B, n_out) start from: zero."""
