@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fpanalysis.activations import Activation
 from fpanalysis.results import InputError
-from fpanalysis.tasks import Task, get_task
+from fpanalysis.tasks import Task, get_task, layered
 
 from . import _study_folder as files
 from ._study_plan import StudyNetwork, TrainingStatus, planned
@@ -114,6 +114,7 @@ def train_study(
     seed: int | Sequence[int] = 0,
     size: int | Sequence[int] | None = None,
     gamma: float | Sequence[float] | None = None,
+    layers: Sequence[int] | None = None,
     processes: int = 1,
     threads: int = 1,
     resume: bool = False,
@@ -126,6 +127,8 @@ def train_study(
     ----------
     placement, activation, sigma, seed, size, gamma : one value or several
         What is None is the task's default.
+    layers : sequence of int, optional
+        Sizes of the layers of feedforward networks, all alike.
     processes : int
         Stacks trained at once, each in a process with `threads` threads of its own. The networks do not depend on it.
     resume : bool
@@ -145,6 +148,7 @@ def train_study(
         After Ctrl-C, when the state of all unfinished networks is saved.
     """
     task = get_task(task) if isinstance(task, str) else task
+    task = task if layers is None else layered(task, layers)
     folder = Path(folder)
     if processes != int(processes) or processes < 1:
         raise InputError(f"processes must be a whole number >= 1; found {processes}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fpanalysis.cli._options import WIDE, Levels, Several
+from fpanalysis.cli._options import WIDE, Levels, Numbers, Several
 from fpanalysis.cli._report import FIGURE_TYPES, check_suffix
 from fpanalysis.results import check_writable
 
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
 
 class Assignment(click.ParamType):
-    """A named number: ``c=0.1``."""
+    """A named number or word: ``c=0.1``."""
 
     name = "NAME=VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        name, _, number = str(value).partition("=")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float | str]:
+        name, _, given = str(value).partition("=")
+        if not name or not given:
+            self.fail(f"{value!r} is not NAME=VALUE, such as c=0.1", param, ctx)
         try:
-            return name, int(number) if number.lstrip("-").isdecimal() else float(number)
+            return name, int(given) if given.lstrip("-").isdecimal() else float(given)
         except ValueError:
-            self.fail(f"{value!r} is not NAME=NUMBER, such as c=0.1", param, ctx)
+            return name, given
 
 
 AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of which several values make a study
@@ -40,6 +42,8 @@ AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of whic
 @click.option("--activation", type=Several(click.STRING), metavar="NAME",
               help="relu, softplus, tanh, ...  [default: the task's]")  # fmt: skip
 @click.option("--noise", type=Levels(), help="Training noise sigma, per step.  [default: the task's]")
+@click.option("--layers", type=Numbers(), metavar="N,N,...",
+              help="A feedforward network with layers of these sizes, such as 64,64,64.")  # fmt: skip
 @click.option("--size", type=Several(click.INT), metavar="N", help="Neurons.  [default: the task's]")
 @click.option("--gamma", type=Several(click.FLOAT), metavar="GAMMA", help="dt / tau, in (0, 1].  [default: the task's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
@@ -59,7 +63,8 @@ AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of whic
 def command(
     ctx: click.Context,
     task: str,
-    setting: tuple[tuple[str, float], ...],
+    setting: tuple[tuple[str, float | str], ...],
+    layers: tuple[float, ...] | None,
     output: Path,
     resume: bool,
     seeds: int | None,
@@ -101,7 +106,7 @@ def command(
     from fpanalysis.activations import get_activation
     from fpanalysis.tasks import get_task
 
-    chosen = get_task(task, **dict(setting))
+    chosen = get_task(task, **dict(setting), layers=layers)
     for name in settings["activation"] or ():
         get_activation(name)
     several = seeds is not None or any(len(settings[name] or ()) > 1 for name in AXES)
@@ -199,7 +204,9 @@ def _typed(ctx: click.Context) -> str:
         if not given or parameter.name == "resume":
             continue
         if parameter.name == "setting":
-            words += [word for name, number in value for word in ("--setting", f"{name}={number}")]
+            words += [word for name, given in value for word in ("--setting", f"{name}={given}")]
+        elif parameter.name == "layers":
+            words += ["--layers", ",".join(f"{size:g}" for size in value)]
         else:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [text] if isinstance(parameter, click.Argument) else [parameter.opts[0], text]
