@@ -133,10 +133,10 @@ def check_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]
     if found["task"] != wanted["task"]:
         raise InputError(f"{folder} holds a study of {found['task']}, not of {wanted['task']}: give another folder")
     differing = [
-        f"{name} {found[part].get(name)!r}, now {value!r}"
+        f"{name} {found[part].get(name)!r}, now {wanted[part].get(name)!r}"
         for part in ("task_settings", "settings")
-        for name, value in wanted[part].items()
-        if found[part].get(name) != value
+        for name in {**found[part], **wanted[part]}
+        if found[part].get(name) != wanted[part].get(name)
     ]
     if differing:
         raise InputError(
