@@ -38,10 +38,9 @@ def noise_preference() -> None:
     for m, (where, level, number) in enumerate(members):
         loss = test.loss[m]
         noisy = loss[np.argmin(np.abs(SIGMA - level))]
-        least = SIGMA[test.bias2[m].argmin()]
         print(
             f"| {where} | {level} | {number} | {noisy:.2e} | {loss[0]:.2e} | {loss[0] / noisy:.2f} "
-            f"| {test.preferred[m]:.2f} | {least:.2f} |"
+            f"| {test.preferred[m]:.2f} | {test.curves[m].preferred_bias2:.2f} |"
         )
 
 
