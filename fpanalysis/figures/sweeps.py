@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 COLOURS = (NOISY, SILENT, SECOND, THIRD, "#E69F00", "#56B4E9")
 PARTS = {"loss": "loss", "bias2": "bias²", "variance": "variance"}
-DECADES = 3.5  #: shown below the largest value of the medians
+DECADES = 3.5  #: shown below the largest value of a panel's medians
 
 
 def plot_sweep(groups: Sequence[Group], part: str = "loss", ax: Axes | None = None, colours: Any = None) -> Axes:
     """ "loss", "bias2" or "variance" of `groups` against the noise: a thin line per network, their median thick, a
     triangle where that is least, the training noise dotted. `colours` by (activation, placement)."""
     ax, colours = new_axes(ax), colours or colours_of(groups)
-    for group in groups:
+    for k, group in enumerate(groups):
         colour = colours[group.activation, group.placement]
         for network in group.networks:
             values = getattr(network.curve.fine, part)
@@ -33,7 +33,17 @@ def plot_sweep(groups: Sequence[Group], part: str = "loss", ax: Axes | None = No
         ax.plot(sigma, _shown(median), color=colour, lw=2.2, label=label)
         if part != "variance" and np.isfinite(median).all():
             least, foot = sigma[median.argmin()], ax.get_xaxis_transform()
-            ax.plot(least, 0.0, "^", color=colour, ms=9, mec="white", zorder=5, clip_on=False, transform=foot)
+            ax.plot(
+                least,
+                0.0,
+                "^",
+                color=colour,
+                ms=max(12 - 3 * k, 5),
+                mec="white",
+                zorder=5,
+                clip_on=False,
+                transform=foot,
+            )
     for sigma in sorted({group.sigma for group in groups} - {0.0}):
         ax.axvline(sigma, color="0.6", lw=1, ls=":", zorder=0)
     ax.set_yscale("log")
@@ -56,7 +66,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     columns = max(len({group.sigma for group in groups}) for groups in tasks)
     size = (1.6 + 2.7 * columns, 0.6 + 2.2 * len(PARTS) * len(tasks))
     figure = Figure(figsize=(max(size[0], 6.0), size[1]), layout="constrained")
-    panels = figure.subplots(len(PARTS) * len(tasks), columns, squeeze=False, sharey="row")
+    panels = figure.subplots(len(PARTS) * len(tasks), columns, squeeze=False)
     colours = colours_of(sweep.groups)
     for k, groups in enumerate(tasks):
         rows = panels[len(PARTS) * k : len(PARTS) * (k + 1)]
@@ -79,10 +89,11 @@ def _task(groups: Sequence[Group], rows: Any, colours: dict[tuple[str, str], str
         for ax in row[len(levels) :]:
             ax.set_axis_off()
         for ax, sigma in zip(row, levels, strict=False):
-            plot_sweep([group for group in groups if group.sigma == sigma], part, ax, colours)
-        top = max(float(np.nanmax(group.median(part), initial=1e-300)) for group in groups)
-        low, high = row[0].get_ylim()
-        row[0].set_ylim(max(low, top * 10**-DECADES), min(high, 3 * top))
+            own = [group for group in groups if group.sigma == sigma]
+            plot_sweep(own, part, ax, colours)
+            top = max(float(np.nanmax(group.median(part), initial=1e-300)) for group in own)
+            low, high = ax.get_ylim()
+            ax.set_ylim(max(low, top * 10**-DECADES), min(high, 3 * top))
         row[0].set_ylabel(f"{name}\n{label}".strip())
     for ax, sigma in zip(rows[0], levels, strict=False):
         ax.set_title(f"trained at σ = {sigma:g}" if sigma else "trained without noise", fontsize="medium")
