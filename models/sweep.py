@@ -120,6 +120,17 @@ class Sweep:
         return [tuple(groups) for _, groups in groupby(self.groups, lambda group: (group.task, group.task_settings))]
 
     @property
+    def titles(self) -> list[str]:
+        """A name for each of `tasks`: with the settings in which it differs from others of that name."""
+        found = []
+        for groups in self.tasks:
+            task, own = groups[0].task, groups[0].task_settings
+            others = [other[0].task_settings for other in self.tasks if other[0].task == task]
+            apart = [name for name in own if any(other.get(name) != own[name] for other in others)]
+            found.append(task + "".join(f", {name} = {own[name]}" for name in apart))
+        return found
+
+    @property
     def ok(self) -> bool:
         return all(network.curve.ok for group in self.groups for network in group.networks)
 

@@ -82,6 +82,18 @@ def test_groups_are_the_networks_one_by_one():
     np.testing.assert_allclose(found.groups[0].levels, np.linspace(0, 1.5, 13))  # by the largest noise of the task
 
 
+def test_tasks_of_one_name_are_told_apart_by_their_settings():
+    one = regulators()["in-a"]
+    settings = dict(one.info["task_settings"])
+    longer = dataclasses.replace(one, info={**one.info, "task_settings": settings | {"T": 100}})
+    fit = fpa.load(NETWORKS / "function-approximation-relu-in-0.5.pt")
+    found = sweep({"a": one, "b": longer, "c": fit}, [0.0, 0.5], inputs=1, trials=4)
+    assert found.titles == ["function-approximation", "regulator, T = 100", f"regulator, T = {settings['T']}"]
+    assert [[n.name for group in groups for n in group.networks] for groups in found.tasks] == [["c"], ["b"], ["a"]]
+    rows = [panel.get_ylabel() for panel in sweep_figure(found).axes]
+    assert rows[::3] == [f"{title}\nloss" for title in found.titles]
+
+
 def test_a_minimum_that_the_errors_leave_open_is_none():
     """Noise out, linear: the mean does not depend on the noise, so no level of least bias^2 is known."""
     net = fpa.Network(W=[[0.5]], b=[0.1], W_out=[[1.0]], activation="linear", gamma=0.1, sigma=0.5, placement="out",

@@ -114,9 +114,9 @@ def _swept(networks: dict[str, Network], noise: tuple[float, ...] | None, trials
 
 def report(found: Sweep) -> None:
     """Tables and sentences, task by task."""
-    for groups in found.tasks:
+    for title, groups in zip(found.titles, found.tasks, strict=True):
         runs = f"{found.inputs} trials of the task, {found.trials} runs of each at every noise level"
-        click.echo(f"{groups[0].task}: {runs}; median over networks ± half their range")
+        click.echo(f"{title}: {runs}; median over networks ± half their range")
         kinds = [_kind(groups, group) for group in groups]
         _table(groups, kinds, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
         click.echo("At the training noise, and with the noise removed (bias² is the whole loss then):")

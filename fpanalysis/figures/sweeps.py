@@ -70,7 +70,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     colours = colours_of(sweep.groups)
     for k, groups in enumerate(tasks):
         rows = panels[len(PARTS) * k : len(PARTS) * (k + 1)]
-        _task(groups, rows, colours, groups[0].task if len(tasks) > 1 else "")
+        _task(groups, rows, colours, sweep.titles[k] if len(tasks) > 1 else "")
     labels: dict[str, Any] = {}
     for ax in panels.flat:
         labels |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
