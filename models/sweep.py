@@ -72,6 +72,14 @@ class Judged:
             found |= {"success_trained": float(self.success[at]), "success_removed": float(self.success[0])}
         return found
 
+    @property
+    def ratio_error(self) -> float:
+        """95 %, of R, by sampling."""
+        curve = self.curve
+        at = int(np.abs(curve.sigma - curve.training_sigma).argmin())
+        parts = curve.error[[0, at]] / np.maximum([curve.loss_removed, curve.loss_trained], 1e-300)
+        return curve.ratio * float(np.hypot(*parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Group:

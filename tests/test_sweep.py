@@ -104,6 +104,15 @@ def test_a_minimum_that_the_errors_leave_open_is_none():
     assert group.spread("preferred").median == 0
 
 
+def test_the_sampling_error_of_R_is_told():
+    """Over seeds R scatters by its stated error."""
+    one = regulators()["in-a"]
+    found = [sweep({"a": one}, [0.0, 0.5], inputs=1, trials=64, seed=seed).groups[0].networks[0] for seed in range(40)]
+    R, error = np.array([(judged.numbers["ratio"], judged.ratio_error) for judged in found]).T
+    # a 95 % half-width of 16 blocks holds 2.13 standard errors; that of a deviation over 40 draws is 11 %
+    assert R.std(ddof=1) == pytest.approx(np.median(error) / 2.13, rel=0.45)
+
+
 def test_the_command_tells_what_the_sweep_found(folder):
     done = run(folder, *QUICK, "--json", folder / "all.json", "--seed", "3")
     assert done.exit_code == 0, done.output

@@ -119,6 +119,10 @@ def report(found: Sweep) -> None:
         click.echo(f"{title}: {runs}; median over networks ± half their range")
         kinds = [_kind(groups, group) for group in groups]
         _table(groups, kinds, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
+        judged = [(network.numbers["ratio"], network.ratio_error) for group in groups for network in group.networks]
+        known = [error / ratio for ratio, error in judged if ratio > 0]  # neither NaN nor a loss that vanishes
+        if known:
+            click.echo(f"R of a single network is known to {100 * max(known):.2g} % or better (95 %, by sampling).\n")
         click.echo("At the training noise, and with the noise removed (bias² is the whole loss then):")
         _table(groups, kinds, LOSSES, 2)
         if groups[0].networks[0].success is not None:
@@ -203,7 +207,7 @@ def _network(network: Any) -> dict[str, Any]:
     curve = network.curve
     names = ("sigma", "loss", "error", "bias2", "bias2_error", "variance", "variance_error")
     found = {"name": network.name, "model": curve.provenance.model, **network.numbers}
-    found["preferred_error"] = curve.preferred_error
+    found |= {"ratio_error": network.ratio_error, "preferred_error": curve.preferred_error}
     found["curve"] = {name: getattr(curve, name).tolist() for name in names}
     if network.success is not None:
         found["curve"] |= {"success": network.success.tolist(), "success_error": network.success_error.tolist()}
