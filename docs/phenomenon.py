@@ -82,8 +82,11 @@ FAMILIES = [
     ),
     Family(
         "Feedforward networks",
-        "Layers of rectified neurons, each with its own noise; an input passes once: u to sin(pi u).",
-        [],
+        "Layers of rectified neurons with noise in each; an input u passes once and must give sin(pi u).",
+        [
+            Study("feedforward-1x64", f"{SINE} --layers 64 --noise 0.5,1 {BOTH}"),
+            Study("feedforward-3x128", f"{SINE} --layers 128,128,128 --noise 0.5,1 {BOTH}"),
+        ],
     ),
     Family(
         "Maze navigation",
@@ -92,8 +95,11 @@ FAMILIES = [
     ),
     Family(
         "Path integration",
-        "The inputs are velocities in the plane, the output must be the position.",
-        [Study("path-integration", f"path-integration --noise 0.5,1,2 {BOTH}")],
+        "The inputs are velocities in the plane, or speed and heading; the output must be the position.",
+        [
+            Study("path-integration", f"path-integration --noise 0.5,1,2 {BOTH}"),
+            Study("path-integration-heading", f"path-integration --setting inputs=speed-heading --noise 1,2 {BOTH}"),
+        ],
     ),
     Family(
         "Cognitive suite",
