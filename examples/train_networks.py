@@ -45,5 +45,5 @@ for training in stacks:
         task = get_task(net.info["task"], **net.info["task_settings"])
         name = f"{task.name}-{net.activation.name}-{net.placement}-{net.sigma:.1f}.pt"
         fpa.save(net, FOLDER / name)
-        noisy, clean = evaluate(net, task, [net.sigma, 0]).loss[0]
+        clean, noisy = evaluate(net, task, [0, net.sigma]).loss[0]
         print(f"{name:42s} {noisy:9.2e} {clean:9.2e} {clean / noisy:7.2f} {drift(net, task.T):9.1e}")

@@ -5,6 +5,7 @@ from .ctrnn import CTRNN
 from .evaluation import Evaluation, evaluate
 from .from_torch import from_torch
 from .study import Study, StudyGroup, StudyNetwork, StudyProgress, TrainingStatus, read_study, train_study
+from .sweep import Sweep, sweep
 from .trainer import Training, train
 
 __all__ = [
@@ -15,11 +16,13 @@ __all__ = [
     "StudyGroup",
     "StudyNetwork",
     "StudyProgress",
+    "Sweep",
     "Training",
     "TrainingStatus",
     "evaluate",
     "from_torch",
     "read_study",
+    "sweep",
     "train",
     "train_study",
 ]

@@ -1,113 +1,180 @@
-"""Test loss against test noise, split into bias^2 and variance, by sampling.
-
-With z_r the output of trial r of R on the same input, zbar its mean, S^2 its variance (R - 1) and z* the target,
-
-    loss = mean_r (z_r - z*)^2 = bias^2 + variance,    variance = S^2,    bias^2 = (zbar - z*)^2 - S^2 / R
-
-(the last term removes the bias that the sampling error of zbar would add), averaged over inputs and counted steps.
-"""
+"""Test loss of trained networks against test noise on the trials of their task, by sampling; and how many succeed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import check_sigma
+from fpanalysis.checks import check_rng
+from fpanalysis.moments import LossCurve
+from fpanalysis.moments._blocks import SUMS, Sums, estimate, runs_of_blocks
+from fpanalysis.moments._curve import curve_of, levels_asked, levels_needed
+from fpanalysis.moments.loss import outputs_mask
 from fpanalysis.network import Network
-from fpanalysis.results import InputError
+from fpanalysis.results import InputError, Provenance
 from fpanalysis.tasks import Task, get_task
 
+from ._trials import Trials, block
 from .ctrnn import CTRNN
 from .trainer import torch_threads
 
 Array = NDArray[np.float64]
+Batch = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
-CHUNK = 1 << 22  #: numbers of noise held at once
+TOGETHER = 8  #: networks run as one stack
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Loss of M networks at S test noise levels.
+    """Loss, and success where the task is scored, of M networks at S test noise levels.
 
-    sigma (S,); loss, bias2, variance (M, S); error (M, S): standard error of the loss over the trials, given the
-    inputs. bias2 is unbiased, hence may fall slightly below zero where it is small.
+    Attributes
+    ----------
+    curves : M loss curves, with errors, preferred noise and R; their errors are over the noise, given the inputs.
+    success, success_error : (M, S), share of trials that succeed, and its standard error over noise and inputs; None
+        for a task without a score.
+    success_removed, success_trained : (M,), the same without noise and at the training noise.
     """
 
-    sigma: Array
-    loss: Array
-    bias2: Array
-    variance: Array
-    error: Array
+    curves: tuple[LossCurve, ...]
+    success: Array | None = None
+    success_error: Array | None = None
+    success_removed: Array | None = None
+    success_trained: Array | None = None
+
+    @property
+    def sigma(self) -> Array:
+        """(S,), ascending."""
+        return self.curves[0].sigma
+
+    @property
+    def loss(self) -> Array:
+        """(M, S), as are its parts and its 95 % half-width."""
+        return np.stack([curve.loss for curve in self.curves])
+
+    @property
+    def bias2(self) -> Array:
+        return np.stack([curve.bias2 for curve in self.curves])
+
+    @property
+    def variance(self) -> Array:
+        return np.stack([curve.variance for curve in self.curves])
+
+    @property
+    def error(self) -> Array:
+        return np.stack([curve.error for curve in self.curves])
 
     @property
     def preferred(self) -> Array:
-        """The noise level of least loss, (M,)."""
-        return self.sigma[self.loss.argmin(1)]
+        """The noise of least loss, (M,)."""
+        return np.array([curve.preferred for curve in self.curves])
 
 
 def evaluate(
-    networks: Network | Sequence[Network] | CTRNN,
+    networks: Network | Sequence[Network],
     task: Task | str,
-    sigma: ArrayLike,
+    sigma: ArrayLike | None = None,
     *,
     inputs: int = 64,
     trials: int = 64,
     rng: int | np.random.Generator = 0,
     threads: int = 1,
 ) -> Evaluation:
-    """Single-trial loss of trained networks at each test noise level.
+    """Single-trial loss of networks that share shape, activation and form at each test noise level.
 
-    Every level and network sees the same `inputs` drawn from the task and the same xi (common random numbers), so
-    that differences between levels are sharper than the losses themselves.
+    The trials are the task's own, in a closed loop where the task has one; the statistics are those of
+    ``loss_curve(..., method="monte-carlo")``. Every level and network sees the same `inputs` trials drawn from the task
+    and the same xi (common random numbers), so that differences between levels are sharper than the losses themselves.
+
+    Parameters
+    ----------
+    sigma : levels, optional
+        None: 16 from 0 to 1.5 times the largest training noise. A network trained with a sigma per neuron keeps that
+        profile: a level is then its largest entry.
+    trials : int
+        Runs of each input, at least 4.
 
     Raises
     ------
     InputError
-        For a negative sigma, fewer than 2 trials, or networks that differ in shape, activation or form.
+        For levels that are none, too few trials, or networks that differ in shape, activation or form, or do not fit
+        the task.
     """
     task = get_task(task) if isinstance(task, str) else task
-    levels = np.atleast_1d(np.asarray(sigma, float))
-    check_sigma(float(levels.min(initial=0)), 1)
-    if trials < 2:
-        raise InputError(f"trials must be >= 2, to tell bias from variance; found {trials}")
-    model = networks if isinstance(networks, CTRNN) else CTRNN(_listed(networks))
-    rng = np.random.default_rng(rng)
+    listed = [networks] if isinstance(networks, Network) else list(networks)
+    CTRNN(listed)  # refuses networks that differ
+    if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 4:
+        raise InputError(f"trials must be a whole number >= 4, to tell bias from variance; found {trials!r}")
+    trained = [float(np.max(net.sigma)) for net in listed]
+    asked = levels_asked(sigma, max(trained))
+    seed = int(rng) if isinstance(rng, int | np.integer) else None
+    rng = check_rng(rng)
     batch = task.batch(inputs, rng)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    _check_fits(listed[0], task, batch)
+    levels = levels_needed(asked, *sorted(set(trained)))
+    mask = outputs_mask(batch[2], batch[1].shape)
+    counted = np.asarray(mask.any(axis=(1, 2)))
+    weight, within = mask[counted] / mask.sum(), (float(asked[0]), float(asked[-1]))
+    sizes = runs_of_blocks(int(trials), len(levels) * weight.size)
+    settings = {"task": task.name, "inputs": inputs, "trials": int(trials)}
+    curves, counts = [], []
     with torch_threads(threads), torch.no_grad():
-        error = _errors(model, task, batch, levels, trials, generator)
-    return _split(levels, error, batch[2])
+        runs = _runs(listed, Trials(task, batch, counted), levels, sizes, rng)
+        for net, own, (blocks, successes) in zip(listed, trained, runs, strict=True):
+            found = estimate(blocks, weight, levels, within, own)
+            provenance = Provenance("monte-carlo", net.hash, settings, seed)
+            curves.append(curve_of(found, levels, asked, own, _scale(net, batch), provenance))
+            counts.append(successes)
+    if not task.scored:
+        return Evaluation(tuple(curves))
+    return _scored(tuple(curves), np.stack(counts) / trials, levels, trained)
 
 
-def _listed(networks: Network | Sequence[Network]) -> Sequence[Network]:
-    return [networks] if isinstance(networks, Network) else networks
+def _runs(
+    networks: Sequence[Network], trials: Trials, levels: Array, runs: Sequence[int], rng: np.random.Generator
+) -> Iterator[tuple[list[Sums], Array]]:
+    """Of each network its blocks of `runs`, and the successes (S, B) in all of them."""
+    seeds = rng.integers(2**62, size=len(runs)).tolist()
+    kept = 2 * len(levels) * trials.batch[1][trials.counted].size * len(runs)
+    together = max(1, min(TOGETHER, SUMS // kept))
+    for first in range(0, len(networks), together):
+        stack = networks[first : first + together]
+        each = levels[:, None] * np.stack([_profile(net) for net in stack])[:, None]
+        model = CTRNN(stack)
+        found = [block(model, trials, each, R, seed) for R, seed in zip(runs, seeds, strict=True)]
+        for m in range(len(stack)):
+            yield [sums[m] for sums, _ in found], np.sum([successes[m] for _, successes in found], axis=0)
 
 
-def _errors(
-    model: CTRNN, task: Task, batch: tuple[Array, ...], levels: Array, trials: int, generator: torch.Generator
-) -> Array:
-    """z - z* for (S, M, R, T, B, n_out)."""
-    inputs, targets = torch.from_numpy(batch[0]), torch.from_numpy(batch[1])
-    h0 = torch.from_numpy(task.initial_state(batch[1], model.N))
-    T, B, _ = inputs.shape
-    together = max(1, min(trials, CHUNK // (model.M * T * B * model.N)))
-    parts = []
-    for start in range(0, trials, together):
-        R = min(together, trials - start)
-        xi = torch.randn(T, R * B, model.N, generator=generator)
-        z = [model(inputs.repeat(1, R, 1), h0.repeat(R, 1), s * xi if s else None) for s in levels.tolist()]
-        parts.append((torch.stack(z).unflatten(3, (R, B)) - targets[:, None]).movedim(3, 2))
-    return torch.cat(parts, 2).double().numpy()
+def _scored(curves: tuple[LossCurve, ...], rate: Array, levels: Array, trained: Sequence[float]) -> Evaluation:
+    """With the share of successes of every input, `rate` (M, S, B), at all levels that were run."""
+    inputs = rate.shape[2]
+    share = rate.mean(axis=2)
+    error = rate.std(axis=2, ddof=1) / np.sqrt(inputs) if inputs > 1 else np.full(share.shape, np.nan)
+    k = np.searchsorted(levels, curves[0].sigma)
+    own = np.array([share[m, np.abs(levels - sigma).argmin()] for m, sigma in enumerate(trained)])
+    return Evaluation(curves, share[:, k], error[:, k], share[:, 0], own)
 
 
-def _split(levels: Array, error: Array, mask: Array) -> Evaluation:
-    R = error.shape[2]
-    weight = mask / mask.sum()
-    square = np.einsum("smrtbo,tb->msr", error**2, weight) / error.shape[-1]
-    spread = np.einsum("smtbo,tb->ms", error.var(2, ddof=1), weight) / error.shape[-1]
-    loss = square.mean(2)
-    return Evaluation(levels, loss, loss - spread, spread, square.std(2, ddof=1) / np.sqrt(R))
+def _profile(net: Network) -> Array:
+    """Noise of each neuron as a share of the largest."""
+    return np.broadcast_to(net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.any(net.sigma) else 1.0, (net.N,))
+
+
+def _scale(net: Network, batch: Batch) -> float:
+    """The size of what drives the network, beyond which by far it has diverged."""
+    return 1 + float(np.abs(net.drive(batch[0])).max()) + float(np.abs(batch[1]).max())
+
+
+def _check_fits(net: Network, task: Task, batch: Batch) -> None:
+    wanted = batch[0].shape[-1], batch[1].shape[-1]
+    if (net.n_in, net.n_out) != wanted:
+        raise InputError(
+            f"the networks do not fit task {task.name!r} with {wanted[0]} input(s) and {wanted[1]} output(s); "
+            f"found n_in = {net.n_in}, n_out = {net.n_out}"
+        )

@@ -9,6 +9,7 @@ inputs, targets, mask = task.batch(32, rng=0)
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -18,7 +19,7 @@ from fpanalysis.results import InputError
 from ._layered import layered
 from ._task import REGISTRY, Defaults, Feedback, Task
 
-__all__ = ["Defaults", "Feedback", "Task", "available", "get_task", "layered"]
+__all__ = ["Defaults", "Feedback", "Task", "available", "get_task", "layered", "remembered"]
 
 
 def available() -> list[str]:
@@ -45,6 +46,18 @@ def get_task(name: str, **settings: Any) -> Task:
         raise InputError(f"task {name!r} has no setting {unknown[0]!r}; it has {', '.join(kind.setting_names())}")
     task = kind(**settings)
     return task if layers is None else layered(task, layers)
+
+
+def remembered(info: Mapping[str, Any]) -> Task | None:
+    """The task that a network was trained on, by its `info`; None where that tells of no known one.
+
+    Raises
+    ------
+    InputError
+        For settings that the task does not have or cannot use.
+    """
+    name = info.get("task")
+    return get_task(str(name), **dict(info.get("task_settings", {}))) if name in available() else None
 
 
 @cache

@@ -1,5 +1,6 @@
 """The loss against test noise: prediction against sampling, closed forms, and where its minimum lies."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,57 @@ def test_what_grows_without_bound_has_diverged():
         assert {status.value for status in curve.status} == {"diverged"}
         assert np.isnan(curve.loss).all()
         assert np.isnan(curve.ratio)
+
+
+def test_outputs_that_weigh_differently():
+    """sum mask (z - z*)^2 / sum mask by runs of its own, against the prediction and the sampled curve."""
+    rng = np.random.default_rng(0)
+    net = fpa.Network(
+        W=0.3 * rng.standard_normal((6, 6)), W_in=rng.standard_normal((6, 1)), W_out=rng.standard_normal((2, 6)),
+        activation="softplus", gamma=0.3, sigma=0.5,
+    )  # fmt: skip
+    T, B, R = 15, 3, 8000
+    inputs, targets = rng.standard_normal((T, B, 1)), rng.standard_normal((T, B, 2))
+    mask = rng.choice([0.0, 0.3, 2.0], (T, B, 2))
+    mask[:8] = 0
+    targets[..., 0] += 3
+    h, error = np.zeros((R, B, 6)), np.zeros(R)
+    for t in range(T):
+        h = net.step(h, np.broadcast_to(inputs[t], (R, B, 1)), rng.standard_normal(h.shape))
+        error += (mask[t] * (net.output(h) - targets[t]) ** 2).sum(axis=(1, 2)) / mask.sum()
+    loss, wide = error.mean(), 4 * error.std() / np.sqrt(R)
+    closure = fpa.loss_curve(net, (inputs, targets, mask), [0.5])
+    sampled = fpa.loss_curve(net, (inputs, targets, mask), [0.5], "monte-carlo", trials=400)
+    assert abs(closure.loss[0] - loss) <= wide + closure.error[0]
+    assert abs(sampled.loss[0] - loss) <= wide + 2 * sampled.error[0]
+    assert wide < 0.02 * loss
+    plain = fpa.loss_curve(net, (inputs, targets, mask.max(axis=2)), [0.5])
+    assert abs(plain.loss[0] - loss) > 5 * wide  # the weights matter
+
+
+@pytest.mark.parametrize("method", ["closure", "monte-carlo"])
+def test_weights_of_outputs_against_weights_of_steps(method):
+    """The same weight for every output is a weight of steps; no weight for one is a network without it."""
+    net = fpa.Network(W=[[0.2, 0.1], [0.0, 0.3]], b=[0.5, 0.1], activation="tanh", gamma=0.5, sigma=0.3)
+    inputs, targets = np.zeros((9, 2, 0)), np.full((9, 2, 2), 0.2)
+    steps = np.r_[np.zeros(5), np.arange(1, 5)][:, None] * np.array([1.0, 3.0])
+    settings = {"trials": 16} if method == "monte-carlo" else {}
+
+    def curve(net, targets, mask):
+        return fpa.loss_curve(net, (inputs, targets, mask), [0.0, 0.3], method, **settings)
+
+    both = curve(net, targets, np.repeat(steps[..., None], 2, axis=2))
+    np.testing.assert_allclose(both.loss, curve(net, targets, steps).loss, rtol=1e-12)
+    first = curve(net, targets, steps[..., None] * np.array([1.0, 0.0]))
+    alone = curve(dataclasses.replace(net, W_out=[[1.0, 0.0]]), targets[..., :1], steps)
+    np.testing.assert_allclose(first.loss, alone.loss, rtol=1e-12)
+    np.testing.assert_allclose(first.error, alone.error, rtol=1e-6, atol=1e-12)
+
+
+def test_a_mask_of_another_shape_or_of_nothing():
+    net = fpa.Network(W=[[0.5]], activation="linear", sigma=0.4)
+    inputs, targets = np.zeros((4, 1, 0)), np.zeros((4, 1, 1))
+    with pytest.raises(fpa.InputError, match=r"mask must have shape \(4, 1, 1\); found \(4, 1, 2\)"):
+        fpa.loss_curve(net, (inputs, targets, np.ones((4, 1, 2))), [0.1])
+    with pytest.raises(fpa.InputError, match="found none that counts"):
+        fpa.loss_curve(net, (inputs, targets, np.zeros((4, 1, 1))), [0.1])

@@ -197,8 +197,8 @@ def test_the_network_tells_how_it_was_made(regulators, tmp_path):
 
 
 def test_noise_inside_is_needed_afterwards_and_noise_outside_is_not(regulators):
-    loss = evaluate(regulators.networks, "regulator", [0.5, 0], inputs=1, trials=256).loss
-    R = loss[:, 1] / loss[:, 0]
+    test = evaluate(regulators.networks, "regulator", [0, 0.5], inputs=1, trials=256)
+    R = np.array([curve.ratio for curve in test.curves])
     assert (R[:2] > 2).all()
     assert (R[2:] < 1).all()
 
@@ -228,51 +228,3 @@ def test_threads_are_put_back():
 def test_settings_that_make_no_training_are_named(settings, message):
     with pytest.raises(InputError, match=message):
         train(TASK, **QUICK | settings)
-
-
-def test_evaluate_splits_the_loss_of_a_network_whose_law_is_known():
-    """One linear neuron, h' = (1 - gamma) h + gamma sigma xi + gamma b: Gaussian with known mean and variance."""
-    gamma, b, c, T = 0.5, 0.3, 0.2, 80
-    net = fpa.Network(W=[[0.0]], b=[b], W_out=[[1.0]], gamma=gamma, activation="linear")
-    task = get_task("regulator", c=c, T=T, counted=1)
-    sigma = np.array([0.0, 0.5, 1.0])
-    R = 4000
-    test = evaluate(net, task, sigma, inputs=1, trials=R)
-    bias2 = (b - c) ** 2  # (1 - gamma)^80 of the start is left: 1e-24
-    variance = gamma / (2 - gamma) * sigma**2
-    # standard errors over R trials: of the variance, sqrt(2 / R); of bias^2, 2 |b - c| sqrt(V / R) and V sqrt(2) / R
-    np.testing.assert_array_less(np.abs(test.variance[0] - variance), 4 * variance * np.sqrt(2 / R) + 1e-12)
-    bound = 2 * (b - c) * np.sqrt(variance / R) + variance * np.sqrt(2) / R
-    np.testing.assert_array_less(np.abs(test.bias2[0] - bias2), 4 * bound + 1e-7)
-    np.testing.assert_array_less(np.abs(test.loss[0] - variance - bias2), 4 * test.error[0] + 1e-7)
-    np.testing.assert_allclose(test.loss, test.bias2 + test.variance, rtol=1e-12)
-
-
-def test_the_sampling_error_of_the_mean_does_not_count_as_bias():
-    """With 2 trials per input an uncorrected bias^2 would hold half the variance: 0.042 here, not 0."""
-    net = fpa.Network(W=[[0.0]], b=[0.2], W_out=[[1.0]], gamma=0.5, activation="linear")
-    test = evaluate(net, get_task("regulator", c=0.2, counted=1), 0.5, inputs=4000, trials=2)
-    V = 0.25 / 3
-    assert abs(test.bias2[0, 0]) < 4 * V / np.sqrt(4000)  # zbar^2 - S^2 / 2 = product of the two errors: sd V
-
-
-def test_evaluate_is_the_same_alone_in_a_stack_and_in_chunks(regulators, monkeypatch):
-    nets = regulators.networks[:2]
-    together = evaluate(nets, "regulator", [0, 0.5], inputs=2, trials=20)
-    alone = evaluate(nets[1], "regulator", [0, 0.5], inputs=2, trials=20)
-    np.testing.assert_allclose(alone.loss[0], together.loss[1], rtol=1e-5)  # float32
-    from fpanalysis.models import evaluation
-
-    monkeypatch.setattr(evaluation, "CHUNK", 1)
-    again = evaluate(nets, "regulator", [0, 0.5], inputs=2, trials=20)
-    assert again.loss.shape == (2, 2)
-    # other random numbers in other chunks: independent estimates of the same loss
-    error = np.hypot(again.error, together.error)
-    np.testing.assert_array_less(np.abs(again.loss - together.loss), 5 * error + 1e-7)
-
-
-def test_evaluate_names_what_it_cannot_use(regulators):
-    with pytest.raises(InputError, match="sigma must be >= 0"):
-        evaluate(regulators.network(), "regulator", [-0.1])
-    with pytest.raises(InputError, match="trials must be >= 2"):
-        evaluate(regulators.network(), "regulator", 0.5, trials=1)

@@ -28,16 +28,21 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
     Raises
     ------
     InputError
-        If the network remembers neither a task nor conditions with targets, or `steps` are given for a task's trials.
+        If the network remembers neither a task nor conditions with targets, or its task closes a loop, or `steps` are
+        given for a task's trials.
     """
     import numpy as np
 
     from fpanalysis.feedforward import layer_sizes
     from fpanalysis.moments import held
-    from fpanalysis.tasks import available, get_task
+    from fpanalysis.tasks import remembered
 
-    name = net.info.get("task")
-    task = get_task(str(name), **dict(net.info.get("task_settings", {}))) if name in available() else None
+    task = remembered(net.info)
+    if task is not None and task.feedback is not None:
+        raise InputError(
+            f"the network steers a point in a closed loop ({task.name}): what it does at inputs that are held tells "
+            "nothing of that; 'fpanalysis preference' and fpanalysis.models.evaluate run the closed loop"
+        )
     if net.conditions is None or net.targets is None:
         if task is None:
             raise InputError(

@@ -71,7 +71,7 @@ def check_suffix(option: str, path: str | None, suffixes: Sequence[str]) -> None
 
 def write_json(path: str, document: Mapping[str, Any]) -> None:
     """The document to a file, or to stdout for "-"."""
-    text = json.dumps(_without_nan(document), allow_nan=False)
+    text = json.dumps(without_nan(document), allow_nan=False)
     if path == "-":
         click.echo(text)
         return
@@ -79,13 +79,13 @@ def write_json(path: str, document: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Numbers that do not exist as null."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: without_nan(item) for key, item in value.items()}
+    return [without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def save_figure(path: str, figure: Figure) -> None:

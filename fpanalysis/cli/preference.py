@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
+from fpanalysis.cli._preference_folder import judge_folder
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
-    from fpanalysis.cli._batch import Batch
     from fpanalysis.moments import LossCurve
     from fpanalysis.network import Network
 
@@ -23,6 +24,16 @@ SINGLE = (
 NEEDED = 1.05  #: R above which a network counts as depending on its noise
 APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
 NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
+
+
+class Judged(NamedTuple):
+    """Where the trials come from, the curve, the samples that check it if it is predicted, and the share of trials that
+    succeed at each level if the task scores them."""
+
+    source: str
+    curve: LossCurve
+    sampled: LossCurve | None = None
+    success: list[float] | None = None
 
 
 @click.command(short_help="Loss against test noise, and the noise a network prefers.", context_settings=WIDE)
@@ -46,7 +57,11 @@ def command(
 
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
-    runs check it.
+    runs check it. A network that steers a point in a closed loop is judged in that loop, by Monte Carlo alone.
+
+    MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
+    task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
+    that are no network of a task are named and left out (exit status 3).
 
     \b
     Example:
@@ -58,34 +73,45 @@ def command(
        0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
       Preferred noise 0.493 ± 0.08 (bias² alone: 0.494); the network was trained at 0.5.
       R = loss without noise / loss at the training noise = 70.1 ...
+
+    \b
+      $ fpanalysis train regulator --placement in,out --noise 0.3,0.5 --seeds 4 -o study
+      $ fpanalysis preference study --figure study.png
+      regulator: 32 trials of the task, 128 runs of each at every noise level; median over ...
+       network  at σ  nets               R    preferred     by bias²
+       relu in   0.3     4         1.6±0.4   0.259±0.01  0.316±0.001
+      relu out   0.3     4  4.46e-05±4e-05            0            -
+       relu in   0.5     4        8.68±0.9  0.477±0.005   0.53±0.001
+      relu out   0.5     4  1.21e-05±3e-05            0            -
+      ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
     if 0 < trials < 4 or trials < 0:
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
+    if Path(model).is_dir():
+        if steps is not None:
+            raise InputError(
+                "--steps is for a single network: the networks of a folder are judged on their tasks' trials"
+            )
+        return judge_folder(Path(model), noise, trials, seed, json_path, figure_path)
     import numpy as np
 
     from fpanalysis.checkpoint import load
-    from fpanalysis.cli._batch import batch_of
-    from fpanalysis.moments import loss_curve
 
     net = load(model)
     if noise is None and not np.any(net.sigma):
         raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")
-    chosen = batch_of(net, steps, seed)
-    curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
-    sampled = None
-    if trials:
-        sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
-        curve = _refereed(curve, sampled)
+    judged = _judged(net, noise, steps, trials, seed)
+    curve = judged.curve
     if json_path is not None:
-        write_json(json_path, _document(net, chosen, curve, sampled))
+        write_json(json_path, _document(net, judged))
     if figure_path is not None:
         from fpanalysis.figures import loss_figure
 
-        save_figure(figure_path, loss_figure(curve, sampled))
+        save_figure(figure_path, loss_figure(curve, judged.sampled))
     if json_path != "-":
-        _print(net, chosen, curve, sampled)
+        _print(net, judged)
         if figure_path is not None:
             click.echo(f"\nFigure: {figure_path}")
     if not curve.ok:
@@ -93,17 +119,48 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _print(net: Network, chosen: Batch, curve: LossCurve, sampled: LossCurve | None) -> None:
-    click.echo(f"{net!r}\n{chosen.source}; squared error, averaged over outputs, trials and counted steps")
-    columns = ["noise", "loss", "± (95 %)", "bias²", "variance", "Monte Carlo", "± (95 %)", "status"]
+def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:
+    """Predicted and sampled; only sampled where the task closes a loop."""
+    from fpanalysis.cli._batch import TRIALS, batch_of
+    from fpanalysis.moments import loss_curve
+    from fpanalysis.tasks import remembered
+
+    task = remembered(net.info)
+    if task is None or task.feedback is None:
+        chosen = batch_of(net, steps, seed)
+        curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
+        if not trials:
+            return Judged(chosen.source, curve)
+        sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        return Judged(chosen.source, _refereed(curve, sampled), sampled)
+    if steps is not None or not trials:
+        raise InputError(
+            f"the network steers a point in a closed loop, so its loss is sampled on the trials of {task.name}: leave "
+            "out --steps, and let --trials be at least 4"
+        )
+    from fpanalysis.models import evaluate
+
+    found = evaluate(net, task, noise, inputs=TRIALS, trials=trials, rng=seed)
+    success = None if found.success is None else found.success[0].tolist()
+    return Judged(f"{TRIALS} trials of {task.name} in its closed loop, by Monte Carlo", found.curves[0], None, success)
+
+
+def _print(net: Network, judged: Judged) -> None:
+    source, curve, sampled, success = judged
+    click.echo(f"{net!r}\n{source}; squared error, averaged over outputs, trials and counted steps")
+    columns = ["noise", "loss", "± (95 %)", "bias²", "variance", "Monte Carlo", "± (95 %)", "success", "status"]
     rows = []
     for k, level in enumerate(curve.sigma):
         row = [number(float(level), 4), number(float(curve.loss[k])), number(float(curve.error[k]), 1)]
         row += [number(float(curve.bias2[k])), number(float(curve.variance[k]))]
         if sampled is not None:
             row += [number(float(sampled.loss[k])), number(float(sampled.error[k]), 1)]
+        if success is not None:
+            row.append(number(success[k]))
         rows.append([*row, curve.status[k].value])
-    table([name for k, name in enumerate(columns) if sampled is not None or k not in (5, 6)], rows)
+    absent = {5, 6} if sampled is None else set()
+    absent |= {7} if success is None else set()
+    table([name for k, name in enumerate(columns) if k not in absent], rows)
     best = _best(curve, sampled)
     if best is not curve:
         click.echo("Not every prediction can be relied on: what follows is Monte Carlo's.\n")
@@ -185,18 +242,19 @@ def verdict(net: Network, curve: LossCurve) -> str:
     return "The network does not depend on its training noise: it does best with little or none."
 
 
-def _document(net: Network, chosen: Batch, curve: LossCurve, sampled: LossCurve | None) -> dict[str, Any]:
+def _document(net: Network, judged: Judged) -> dict[str, Any]:
     """NaN and infinities become null when it is written."""
+    source, curve, sampled, success = judged
     best = _best(curve, sampled)
     return {
         "schema": "fpanalysis.preference/1",
         "version": curve.provenance.version,
         "model": net.hash,
-        "trials": chosen.source,
+        "trials": source,
         "findings_from": best.method,
         **{name: getattr(best, name) for name in SINGLE},
         "verdict": verdict(net, best) if best.training_sigma else None,
-        "curve": _levels(curve),
+        "curve": _levels(curve) | ({} if success is None else {"success": success}),
         "monte_carlo": None if sampled is None else _levels(sampled) | {"seed": sampled.provenance.seed},
     }
 

@@ -185,9 +185,9 @@ def _report(task: Task, training: Training, output: Path) -> None:
     click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, noise {net.placement}, sigma = {sigma:g}")
     click.echo(f"training loss, last 50 steps   {training.final_loss():.4g}")
     if sigma > 0:
-        test = evaluate(net, task, [sigma, 0])
-        noisy, clean = test.loss[0]
-        click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, 0]:.1g}")
+        test = evaluate(net, task, [0, sigma])
+        clean, noisy = test.loss[0]
+        click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, 1]:.1g}")
         click.echo(f"test loss, noise removed       {clean:.4g}")
         click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
         click.echo(f"next: fpanalysis shift {shlex.quote(str(output))} --noise 0:{sigma:g}")

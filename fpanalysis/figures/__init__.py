@@ -17,6 +17,7 @@ from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
+from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
 
 __all__ = [
     "PANELS",
@@ -44,8 +45,10 @@ __all__ = [
     "plot_phase_diagram",
     "plot_regulator",
     "plot_shift",
+    "plot_sweep",
     "plot_transmission",
     "plot_valley",
     "regulator_figure",
     "shift_figure",
+    "sweep_figure",
 ]

@@ -20,7 +20,7 @@ SMALL = 0.05  #: of the training noise: the level from which the slope at zero i
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A network, what it is driven by and what is wanted of it, and the noise levels (S, N), of which the largest
-    entries are `sigma` (S,): ascending, the first zero, one of them small. `weight` (T, B) sums to 1 / n_out."""
+    entries are `sigma` (S,): ascending, the first zero, one of them small. `weight` (T, B, n_out) sums to 1."""
 
     net: Network
     inputs: Array
@@ -36,12 +36,13 @@ class Problem:
     @property
     def counted(self) -> NDArray[np.bool_]:
         """(T,), steps that count."""
-        return np.asarray(self.weight.any(axis=1))
+        return np.asarray(self.weight.any(axis=(1, 2)))
 
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Mean z of the output minus its target, and its variance, (S, T, B, n_out) each, at the counted steps.
+    """Mean z of the output minus its target, and its variance, (S, T, B, n_out) each, at the counted steps, which
+    `weight` (T, B, n_out) weighs.
 
     `trials` is how many runs the mean is of, infinite where it is not sampled; `own` (S,) is the loss where that is not
     the squared error.
@@ -58,8 +59,8 @@ class Outputs:
 
         The term that is taken off is what the sampling error of z adds.
         """
-        variance = np.einsum("stbo,tb->sb", self.spread, self.weight)
-        return np.einsum("stbo,tb->sb", self.bias**2, self.weight) - variance / self.trials, variance
+        variance = np.einsum("stbo,tbo->sb", self.spread, self.weight)
+        return np.einsum("stbo,tbo->sb", self.bias**2, self.weight) - variance / self.trials, variance
 
     def at(self, levels: NDArray[np.intp]) -> Outputs:
         """At some of the levels only."""
@@ -69,7 +70,7 @@ class Outputs:
     def gram(self) -> Array:
         """(S, S), the weighted products of the biases of two levels."""
         S = len(self.bias)
-        weighted = self.bias * self.weight[..., None]
+        weighted = self.bias * self.weight
         return weighted.reshape(S, -1) @ self.bias.reshape(S, -1).T
 
 

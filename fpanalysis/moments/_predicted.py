@@ -17,8 +17,8 @@ MATTERS = 0.01  #: share of the loss that the error of one trial must reach to m
 def predicted(problem: Problem, within: tuple[float, float], trained: float) -> Found:
     """The curve and its error; a trial is untrusted where its law is far from a Gaussian and that matters."""
     counted, weight, sigma = problem.counted, problem.weight[problem.counted], problem.sigma
-    S, (T, B) = len(sigma), weight.shape
-    bias, spread = np.empty((2, S, T, B, problem.net.n_out))
+    S, B = len(sigma), weight.shape[1]
+    bias, spread = np.empty((2, S, *weight.shape))
     dz, dv = np.empty_like(bias), np.empty_like(spread)
     open_ = np.zeros((S, B), bool)
     settled = passes(problem.net, problem.inputs, counted)
@@ -37,8 +37,8 @@ def predicted(problem: Problem, within: tuple[float, float], trained: float) -> 
     outputs = Outputs(bias, spread, weight)
     curve = summary(outputs, sigma, within, trained)
     # trials err with different signs; the bound takes them all as one
-    bias_errors = np.einsum("stbo,tb->sb", 2 * np.abs(bias) * dz + dz**2, weight)
-    variance_errors = np.einsum("stbo,tb->sb", dv, weight)
+    bias_errors = np.einsum("stbo,tbo->sb", 2 * np.abs(bias) * dz + dz**2, weight)
+    variance_errors = np.einsum("stbo,tbo->sb", dv, weight)
     untrusted = open_ & ~(bias_errors + variance_errors <= MATTERS * curve.loss[:, None])
     bias_error, variance_error = bias_errors.sum(axis=1), variance_errors.sum(axis=1)
     fine = between(outputs, sigma, within)

@@ -33,7 +33,7 @@ def initial_weight(task, seed: int) -> float:
 
 
 def trained_points(gamma: float, ratios, placement: str, seeds, **settings):
-    """Rows (ratio, gamma, w0, w, R measured, its standard error, w predicted, R predicted)."""
+    """Rows (ratio, gamma, w0, w, R measured, its error (95 %), w predicted, R predicted)."""
     T = round(8 / gamma)
     task = get_task("regulator", c=TARGET, T=T, counted=T // 2)
     sigma = [TARGET / ratio for ratio in ratios]

@@ -4,7 +4,8 @@
 
 First the example networks: bias^2 and loss at every level, closure against Monte Carlo, as gaps beyond 4 standard
 errors in per cent (asked: at most 2), and the two preferred noise levels (asked: within 0.03); then the time of a curve
-of 16 levels over 11 conditions, N = 64, T = 80. With FOLDER also the networks in it.
+of 16 levels over 11 conditions, N = 64, T = 80, and of sampling it on trials of the task by stacks in float32 and by
+single networks in float64. With FOLDER also the networks in it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main(folders: list[Path]) -> None:
             continue  # another module than a Network
         compare(path.stem, net)
     timing()
+    sampling()
 
 
 def compare(name: str, net: fpa.Network) -> None:
@@ -68,6 +70,29 @@ def timing() -> None:
             fpa.loss_curve(net, (inputs, targets, mask), h0=h0)
             best = min(best, time.process_time() - start)
         print(f"  {name:20s} {best:.2f}", flush=True)
+
+
+def sampling() -> None:
+    """13 levels (and one for the slope) x 32 inputs x 64 runs, N = 64, T = 80."""
+    from fpanalysis.models import evaluate
+    from fpanalysis.tasks import get_task
+
+    net, task = fpa.load(NETWORKS / "function-approximation-relu-in-0.5.pt"), get_task("function-approximation")
+    levels, batch = np.linspace(0, 0.75, 13), task.batch(32, 0)
+    ways = {
+        "float64, one network": (1, lambda: fpa.loss_curve(net, batch, levels, "monte-carlo", trials=64)),
+        "float32, one network": (1, lambda: evaluate(net, task, levels, inputs=32, trials=64)),
+        "float32, stack of 8": (8, lambda: evaluate([net] * 8, task, levels, inputs=32, trials=64)),
+    }
+    print("\nsampling, CPU seconds per network (best of 3, interleaved):")
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(3):
+        for name, (M, way) in ways.items():
+            start = time.process_time()
+            way()
+            spent[name].append((time.process_time() - start) / M)
+    for name, times in spent.items():
+        print(f"  {name:22s} {min(times):.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,214 @@
+"""`fpanalysis preference` over a folder of networks: what the networks of each kind prefer, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fpanalysis.cli._report import number, save_figure, table, write_json
+from fpanalysis.results import InputError
+
+if TYPE_CHECKING:
+    from fpanalysis.models.sweep import Group, Spread, Sweep
+    from fpanalysis.network import Network
+
+MANIFEST = "manifest.json"
+FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of networks that are not to be judged
+NEEDED, NEAR = 1.05, 0.5  #: least R that counts as needing noise, and preferred noise / training noise as near
+LOSSES = {"loss_trained": "loss", "bias2_trained": "bias²", "variance_trained": "variance", "loss_removed": "removed"}
+INPUTS = 32  #: trials drawn from the task
+
+
+def judge_folder(
+    folder: Path,
+    noise: tuple[float, ...] | None,
+    trials: int,
+    seed: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """The command for a folder; exit status 3 if a file was left out or a network diverges."""
+    if trials < 4:
+        raise InputError(f"--trials must be at least 4 for a folder, which is judged by Monte Carlo; found {trials}")
+    networks, left_out = read_folder(folder)
+    for name, reason in left_out.items():
+        click.echo(f"left out {name}: {reason}", err=True)
+    if not networks:
+        raise InputError(f"{folder} holds no network to judge: found {len(left_out) or 'no'} file(s) *.pt")
+    found = _swept(networks, noise, trials, seed)
+    if json_path is not None:
+        write_json(json_path, document(found, left_out))
+    if figure_path is not None:
+        from fpanalysis.figures import sweep_figure
+
+        save_figure(figure_path, sweep_figure(found))
+    if json_path != "-":
+        report(found)
+        if figure_path is not None:
+            click.echo(f"Figure: {figure_path}")
+    grown = [network.name for group in found.groups for network in group.networks if not network.curve.ok]
+    if grown:
+        click.echo(f"diverged at some noise level, so without preferred noise: {', '.join(grown)}", err=True)
+    if grown or left_out:
+        raise click.exceptions.Exit(3)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, str]]:
+    """The networks in `folder` by file name, and why the other files *.pt, and networks that were to be, are none."""
+    from fpanalysis.checkpoint import load
+    from fpanalysis.models.sweep import task_of
+
+    networks: dict[str, Network] = {}
+    left_out = _failed(folder)
+    for path in sorted(folder.glob("*.pt")):
+        if path.stem in left_out:
+            continue
+        try:
+            net = load(path)
+            task_of(net)
+        except InputError as error:
+            left_out[path.stem] = str(error).removeprefix(f"{path}: ")
+        else:
+            networks[path.stem] = net
+    return networks, left_out
+
+
+def _failed(folder: Path) -> dict[str, str]:
+    """What the manifest of a study says of networks that did not train; a folder needs none."""
+    import json
+
+    try:
+        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["networks"]
+        said = {str(entry["name"]): str(entry["status"]) for entry in entries}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {MANIFEST: f"it cannot be read as that of a study ({type(error).__name__})"}
+    return {name: f"{MANIFEST} says {status!r}" for name, status in said.items() if status in FAILED}
+
+
+def _swept(networks: dict[str, Network], noise: tuple[float, ...] | None, trials: int, seed: int) -> Sweep:
+    """With a progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from fpanalysis.models import sweep
+
+    console = Console(stderr=True)
+    bar = iter(
+        track(range(len(networks)), "networks", console=console, transient=True, disable=not console.is_terminal)
+    )
+    seen = 0
+
+    def progress(done: int) -> None:
+        nonlocal seen
+        for _ in range(done - seen):
+            next(bar, None)
+        seen = done
+
+    return sweep(networks, noise, inputs=INPUTS, trials=trials, seed=seed, progress=progress)
+
+
+def report(found: Sweep) -> None:
+    """Tables and sentences, task by task."""
+    for title, groups in zip(found.titles, found.tasks, strict=True):
+        runs = f"{found.inputs} trials of the task, {found.trials} runs of each at every noise level"
+        click.echo(f"{title}: {runs}; median over networks ± half their range")
+        kinds = [_kind(groups, group) for group in groups]
+        _table(groups, kinds, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
+        judged = [(network.numbers["ratio"], network.ratio_error) for group in groups for network in group.networks]
+        known = [error / ratio for ratio, error in judged if ratio > 0]  # neither NaN nor a loss that vanishes
+        if known:
+            click.echo(f"R of a single network is known to {100 * max(known):.2g} % or better (95 %, by sampling).\n")
+        click.echo("At the training noise, and with the noise removed (bias² is the whole loss then):")
+        _table(groups, kinds, LOSSES, 2)
+        if groups[0].networks[0].success is not None:
+            click.echo("Share of trials that succeed:")
+            _table(groups, kinds, {"success_trained": "with noise", "success_removed": "removed"}, 3)
+        for sentence in findings(groups):
+            click.echo(click.wrap_text(sentence, width=80))
+        click.echo()
+
+
+def _kind(groups: Sequence[Group], group: Group) -> str:
+    """What the group is, as far as the groups of its task differ."""
+    name = f"{group.activation} {group.placement}"
+    name += f" N={group.size}" * (len({other.size for other in groups}) > 1)
+    return name + f" γ={group.gamma:g}" * (len({other.gamma for other in groups}) > 1)
+
+
+def _table(groups: Sequence[Group], kinds: list[str], names: dict[str, str], digits: int, count: bool = False) -> None:
+    rows = [
+        [kind, f"{group.sigma:g}", *([str(len(group.networks))] if count else [])]
+        + [text(group.spread(name), digits) for name in names]
+        for kind, group in zip(kinds, groups, strict=True)
+    ]
+    table(["network", "at σ", *(["nets"] if count else []), *names.values()], rows)
+
+
+def text(spread: Spread, digits: int) -> str:
+    """Median ± half the range; no ± for a single network."""
+    half = (spread.high - spread.low) / 2
+    return number(spread.median, digits) + (f"±{half:.{1 if half < 0.95 else 2}g}" if half > 0 else "")
+
+
+def findings(groups: Sequence[Group]) -> list[str]:
+    """For each placement, how many networks need their noise, and how many have their least loss and bias^2 near it."""
+    sentences = []
+    for placement in dict.fromkeys(group.placement for group in groups):
+        rows = [
+            (network.numbers, group.sigma)
+            for group in groups
+            if group.placement == placement and group.sigma
+            for network in group.networks
+        ]
+        if not rows:
+            continue
+        needed = sum(numbers["ratio"] > NEEDED for numbers, _ in rows)
+        near = [sum(n[name] >= NEAR * sigma for n, sigma in rows) for name in ("preferred", "preferred_bias2")]
+        sentences.append(
+            f"Noise {placement}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED}); "
+            f"the least loss lies at half the training noise or beyond in {near[0]}, the least bias² in {near[1]}."
+        )
+    return sentences
+
+
+def document(found: Sweep, left_out: dict[str, str]) -> dict[str, Any]:
+    """NaN becomes null when it is written."""
+    import fpanalysis
+
+    return {
+        "schema": "fpanalysis.preference-folder/1",
+        "version": fpanalysis.__version__,
+        "inputs": found.inputs,
+        "trials": found.trials,
+        "seed": found.seed,
+        "left_out": left_out,
+        "groups": [_group(group) for group in found.groups],
+        "findings": [sentence for groups in found.tasks for sentence in findings(groups)],
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    names = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma")
+    curves = {part: group.median(part).tolist() for part in ("loss", "bias2", "variance")}
+    return {
+        **{name: getattr(group, name) for name in names},
+        **{name: group.spread(name)._asdict() for name in group.networks[0].numbers},
+        "median": {"sigma": group.levels.tolist()} | curves,
+        "networks": [_network(network) for network in group.networks],
+    }
+
+
+def _network(network: Any) -> dict[str, Any]:
+    curve = network.curve
+    names = ("sigma", "loss", "error", "bias2", "bias2_error", "variance", "variance_error")
+    found = {"name": network.name, "model": curve.provenance.model, **network.numbers}
+    found |= {"ratio_error": network.ratio_error, "preferred_error": curve.preferred_error}
+    found["curve"] = {name: getattr(curve, name).tolist() for name in names}
+    if network.success is not None:
+        found["curve"] |= {"success": network.success.tolist(), "success_error": network.success_error.tolist()}
+    return found | {"status": [status.value for status in curve.status]}

@@ -1,0 +1,106 @@
+"""Loss against test noise of many networks: a panel per training noise, a colour per activation and placement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fpanalysis.figures._axes import NOISY, SECOND, SILENT, THIRD, new_axes, once
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpanalysis.models.sweep import Group, Sweep
+
+COLOURS = (NOISY, SILENT, SECOND, THIRD, "#E69F00", "#56B4E9")
+PARTS = {"loss": "loss", "bias2": "bias²", "variance": "variance"}
+DECADES = 3.5  #: shown below the largest value of a panel's medians
+
+
+def plot_sweep(groups: Sequence[Group], part: str = "loss", ax: Axes | None = None, colours: Any = None) -> Axes:
+    """ "loss", "bias2" or "variance" of `groups` against the noise: a thin line per network, their median thick, a
+    triangle where that is least, the training noise dotted. `colours` by (activation, placement)."""
+    ax, colours = new_axes(ax), colours or colours_of(groups)
+    for k, group in enumerate(groups):
+        colour = colours[group.activation, group.placement]
+        for network in group.networks:
+            values = getattr(network.curve.fine, part)
+            ax.plot(network.curve.fine.sigma, _shown(values), color=colour, lw=0.7, alpha=0.5)
+        sigma, median = group.fine(part)
+        label = once(ax, f"{group.activation}, noise {group.placement}: median")
+        ax.plot(sigma, _shown(median), color=colour, lw=2.2, label=label)
+        if part != "variance" and np.isfinite(median).all():
+            least, foot = sigma[median.argmin()], ax.get_xaxis_transform()
+            ax.plot(
+                least,
+                0.0,
+                "^",
+                color=colour,
+                ms=max(12 - 3 * k, 5),
+                mec="white",
+                zorder=5,
+                clip_on=False,
+                transform=foot,
+            )
+    for sigma in sorted({group.sigma for group in groups} - {0.0}):
+        ax.axvline(sigma, color="0.6", lw=1, ls=":", zorder=0)
+    ax.set_yscale("log")
+    ax.set_xlim(0, max(float(group.levels[-1]) for group in groups))
+    return ax
+
+
+def colours_of(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
+    """One for each activation and placement, the same in all panels."""
+    kinds = dict.fromkeys((group.activation, group.placement) for group in groups)
+    return {kind: COLOURS[k % len(COLOURS)] for k, kind in enumerate(kinds)}
+
+
+def sweep_figure(sweep: Sweep) -> Any:
+    """A row of panels for the loss, bias^2 and variance of each task, a column for each training noise."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    tasks = sweep.tasks
+    columns = max(len({group.sigma for group in groups}) for groups in tasks)
+    size = (1.6 + 2.7 * columns, 0.6 + 2.2 * len(PARTS) * len(tasks))
+    figure = Figure(figsize=(max(size[0], 6.0), size[1]), layout="constrained")
+    panels = figure.subplots(len(PARTS) * len(tasks), columns, squeeze=False)
+    colours = colours_of(sweep.groups)
+    for k, groups in enumerate(tasks):
+        rows = panels[len(PARTS) * k : len(PARTS) * (k + 1)]
+        _task(groups, rows, colours, sweep.titles[k] if len(tasks) > 1 else "")
+    labels: dict[str, Any] = {}
+    for ax in panels.flat:
+        labels |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels |= {
+        "one network": Line2D([], [], color="0.5", lw=0.7),
+        "where the median is least": Line2D([], [], color="0.3", marker="^", ls=""),
+        "training noise": Line2D([], [], color="0.6", lw=1, ls=":"),
+    }
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def _task(groups: Sequence[Group], rows: Any, colours: dict[tuple[str, str], str], name: str) -> None:
+    levels = sorted({group.sigma for group in groups})
+    for row, (part, label) in zip(rows, PARTS.items(), strict=True):
+        for ax in row[len(levels) :]:
+            ax.set_axis_off()
+        for ax, sigma in zip(row, levels, strict=False):
+            own = [group for group in groups if group.sigma == sigma]
+            plot_sweep(own, part, ax, colours)
+            top = max(float(np.nanmax(group.median(part), initial=1e-300)) for group in own)
+            low, high = ax.get_ylim()
+            ax.set_ylim(max(low, top * 10**-DECADES), min(high, 3 * top))
+        row[0].set_ylabel(f"{name}\n{label}".strip())
+    for ax, sigma in zip(rows[0], levels, strict=False):
+        ax.set_title(f"trained at σ = {sigma:g}" if sigma else "trained without noise", fontsize="medium")
+    for ax in rows[-1][: len(levels)]:
+        ax.set_xlabel("test noise σ (per step)")
+
+
+def _shown(values: Any) -> Any:
+    """What a logarithmic axis can show."""
+    return np.where(np.asarray(values) > 0, values, np.nan)

@@ -1,0 +1,99 @@
+"""Runs of M stacked networks at S noise levels in float32: the sums that their loss curves are made of.
+
+Every network and level sees the same inputs and the same xi (common random numbers). In a closed loop the positions
+p are the outputs (`fpanalysis.tasks.Feedback`):
+
+    u_t = gain (p_t - centre)      h_{t+1} = step(h_t, u_t)      p_{t+1} = p_t + rate z(h_t)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fpanalysis.moments._blocks import Sums
+from fpanalysis.tasks import Task
+
+from .ctrnn import CTRNN
+
+Array = NDArray[np.float64]
+
+CHUNK = 1 << 20  #: states, or outputs of all steps, of one network held at once
+
+
+class Trials(NamedTuple):
+    """What networks are run on: a batch of `task`, and the steps (T,) that count."""
+
+    task: Task
+    batch: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+    counted: NDArray[np.bool_]
+
+
+def block(model: CTRNN, trials: Trials, levels: Array, R: int, seed: int) -> tuple[list[Sums], Array]:
+    """The sums of each network over R runs of every input with noise `levels` (M, S, N), and the number of runs that
+    succeed (M, S, B)."""
+    task, (_, targets, _), counted = trials
+    M, S, N = levels.shape
+    T, B, n_out = targets.shape
+    generator = torch.Generator().manual_seed(seed)
+    first, second = np.zeros((2, M, S, int(counted.sum()), B, n_out))
+    success = np.zeros((M, S, B))
+    at_once = max(1, CHUNK // (S * B * max(N, T * n_out)))
+    for done in range(0, R, at_once):
+        runs = min(at_once, R - done)
+        z = torch.stack(_outputs(model, trials, levels, runs, generator), 3).numpy()  # (M, S, runs, T, B, n_out)
+        d = z[:, :, :, counted] - targets[counted]
+        first += d.sum(axis=2)
+        second += (d**2).sum(axis=2)
+        if task.scored:
+            success += task.score(z, trials.batch).sum(axis=2)
+    return [Sums(R, *sums) for sums in zip(first, second, strict=True)], success
+
+
+def _outputs(model: CTRNN, trials: Trials, levels: Array, R: int, generator: torch.Generator) -> list[Tensor]:
+    """The output after each step, or the position, (M, S, R, B, n_out)."""
+    task, (inputs, targets, _), _ = trials
+    M, S, N = levels.shape
+    B, dtype, loop = targets.shape[1], model.W.dtype, task.feedback
+    sigma = torch.tensor(levels, dtype=dtype)[:, :, None, None]
+    h = torch.tensor(task.initial_state(targets, N), dtype=dtype).expand(M, S, R, B, N)
+    p = None if loop is None else torch.tensor(loop.start(inputs), dtype=dtype).expand(M, S, R, B, -1)
+    found = []
+    for u in torch.tensor(inputs, dtype=dtype):
+        xi = torch.randn(R, B, N, generator=generator, dtype=dtype)
+        if loop is None or p is None:
+            h = _step(model, h, u.expand(M, 1, 1, B, -1), sigma * xi)
+            found.append(_read(model, h).double())
+        else:
+            z = _read(model, h)
+            h = _step(model, h, loop.gain * (p - loop.centre), sigma * xi)
+            p = p + loop.rate * z
+            found.append(p.double())
+    return found
+
+
+def _step(model: CTRNN, h: Tensor, u: Tensor, noise: Tensor) -> Tensor:
+    """h' (M, S, R, B, N) for inputs u (M, ..., B, n_in), with sigma xi = `noise`."""
+    f = model.activation.torch
+    x = model.b[:, None, None, None]
+    if model.W_in is not None:
+        x = x + (u.flatten(1, 3) @ model.W_in.mT).unflatten(1, u.shape[1:4])
+    rate = model.form == "rate"
+    x = x + ((h if rate else f(h)).flatten(1, 3) @ model.W.mT).unflatten(1, h.shape[1:4])
+    inside = model.inside[..., None]
+    if not rate or inside.all():
+        new = f(x.add_(noise)) if rate else x.add_(noise)
+    elif not inside.any():
+        new = f(x).add_(noise)
+    else:
+        new = f(x + torch.where(inside, noise, 0)) + torch.where(inside, 0, noise)
+    gamma = model._gamma()
+    return torch.lerp(h, new, gamma if isinstance(gamma, float) else gamma[:, None, None])
+
+
+def _read(model: CTRNN, h: Tensor) -> Tensor:
+    return model.output(h.flatten(1, 3)).unflatten(1, h.shape[1:4])

@@ -1,0 +1,245 @@
+"""Many networks judged at once: loss against test noise, grouped by task, activation, placement and training noise.
+
+    found = sweep({"a": fpa.load("a.pt"), "b": fpa.load("b.pt")})
+    for group in found.groups:
+        print(group.placement, group.sigma, group.spread("ratio"))
+
+Each network must remember its task (`info`). All networks of a task see the same trials, in the closed loop of the task
+where it has one, and the same noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis.moments import LossCurve
+from fpanalysis.moments._curve import levels_asked, with_levels
+from fpanalysis.network import Network
+from fpanalysis.results import InputError
+from fpanalysis.tasks import Task, remembered
+
+from .evaluation import Evaluation, evaluate
+
+Array = NDArray[np.float64]
+
+LEVELS = 13  #: from 0 to 1.5 times the training noise, one of them that
+
+
+class Spread(NamedTuple):
+    """Over the networks of a group; NaN where none has the number."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One network: its curve, at levels that include zero and the training noise, and its success if it is scored.
+
+    success, success_error : (S,), share of trials, and its standard error over noise and inputs; None without a score.
+    """
+
+    name: str
+    curve: LossCurve
+    success: Array | None
+    success_error: Array | None
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """What is told of a network. NaN: R of one trained without noise, and the noise of least bias^2 where the
+        errors of bias^2 leave open more than half of the levels."""
+        curve, noisy = self.curve, self.curve.training_sigma > 0
+        at = int(np.abs(curve.sigma - curve.training_sigma).argmin())
+        found = {
+            "ratio": curve.ratio if noisy else np.nan,
+            "preferred": curve.preferred,
+            "preferred_bias2": curve.preferred_bias2 if _resolved(curve) else np.nan,
+            "loss_trained": curve.loss_trained,
+            "bias2_trained": float(curve.bias2[at]),
+            "variance_trained": float(curve.variance[at]),
+            "loss_removed": curve.loss_removed,
+            "bias2_removed": float(curve.bias2[0]),
+            "variance_removed": float(curve.variance[0]),
+        }
+        if self.success is not None:
+            found |= {"success_trained": float(self.success[at]), "success_removed": float(self.success[0])}
+        return found
+
+    @property
+    def ratio_error(self) -> float:
+        """95 %, of R, by sampling."""
+        curve = self.curve
+        at = int(np.abs(curve.sigma - curve.training_sigma).argmin())
+        parts = curve.error[[0, at]] / np.maximum([curve.loss_removed, curve.loss_trained], 1e-300)
+        return curve.ratio * float(np.hypot(*parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Networks that share all this; `placement` is "current" in that form."""
+
+    task: str
+    task_settings: Mapping[str, Any]
+    activation: str
+    placement: str
+    size: int
+    gamma: float
+    sigma: float
+    networks: tuple[Judged, ...]
+
+    @property
+    def levels(self) -> Array:
+        return self.networks[0].curve.sigma
+
+    def spread(self, name: str) -> Spread:
+        """Of one of the numbers of `Judged`."""
+        values = np.array([network.numbers[name] for network in self.networks])
+        values = values[np.isfinite(values)]
+        return Spread(*(float(f(values)) if len(values) else np.nan for f in (np.median, np.min, np.max)))
+
+    def median(self, part: str) -> Array:
+        """The median of "loss", "bias2" or "variance" over the networks, at each level."""
+        return np.asarray(np.median([getattr(network.curve, part) for network in self.networks], axis=0))
+
+    def fine(self, part: str) -> tuple[Array, Array]:
+        """Noise between the levels, and the median of the interpolated curves there."""
+        curves = [network.curve.fine for network in self.networks]
+        return curves[0].sigma, np.asarray(np.median([getattr(curve, part) for curve in curves], axis=0))
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Groups, those of one task together; how many inputs and runs of each the numbers are from."""
+
+    groups: tuple[Group, ...]
+    inputs: int
+    trials: int
+    seed: int
+
+    @property
+    def tasks(self) -> list[tuple[Group, ...]]:
+        return [tuple(groups) for _, groups in groupby(self.groups, lambda group: (group.task, group.task_settings))]
+
+    @property
+    def titles(self) -> list[str]:
+        """A name for each of `tasks`: with the settings in which it differs from others of that name."""
+        found = []
+        for groups in self.tasks:
+            task, own = groups[0].task, groups[0].task_settings
+            others = [other[0].task_settings for other in self.tasks if other[0].task == task]
+            apart = [name for name in own if any(other.get(name) != own[name] for other in others)]
+            found.append(task + "".join(f", {name} = {own[name]}" for name in apart))
+        return found
+
+    @property
+    def ok(self) -> bool:
+        return all(network.curve.ok for group in self.groups for network in group.networks)
+
+
+def sweep(
+    networks: Mapping[str, Network],
+    sigma: ArrayLike | None = None,
+    *,
+    inputs: int = 32,
+    trials: int = 128,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Sweep:
+    """Loss against test noise of `networks`, by name, each on the task that it remembers.
+
+    Parameters
+    ----------
+    sigma : levels, optional
+        None: 13 from 0 to 1.5 times the training noise of each group (of networks trained without noise: the largest
+        training noise that there is for their task). Zero and the training noise are added.
+    inputs, trials, seed : see `evaluate`.
+    progress : callable, optional
+        Called with the number of networks done.
+
+    Raises
+    ------
+    InputError
+        If there is no network, one does not remember a task or does not fit it, or there is no training noise to
+        choose levels by.
+    """
+    if not networks:
+        raise InputError("networks must hold at least one network; found none")
+    stacks: dict[tuple[Any, ...], list[str]] = {}
+    tasks = {name: task_of(net) for name, net in networks.items()}
+    for name in sorted(networks, key=lambda name: _order(tasks[name], networks[name])):
+        stacks.setdefault(_order(tasks[name], networks[name])[:-1], []).append(name)
+    groups: list[Group] = []
+    done = 0
+    for names in stacks.values():
+        task, nets = tasks[names[0]], [networks[name] for name in names]
+        levels = _levels(task, float(np.max(nets[0].sigma)), networks, tasks, sigma)
+        found = evaluate(nets, task, levels, inputs=inputs, trials=trials, rng=seed, threads=threads)
+        groups += _groups(task, names, nets, found)
+        done += len(names)
+        if progress is not None:
+            progress(done)
+    return Sweep(tuple(groups), inputs, trials, seed)
+
+
+def task_of(net: Network) -> Task:
+    """The task that `net` was trained on.
+
+    Raises
+    ------
+    InputError
+        If it remembers none of this package, or does not fit it.
+    """
+    task = remembered(net.info)
+    if task is None:
+        raise InputError(f"the network remembers no task of this package (its info has task {net.info.get('task')!r})")
+    if (task.n_in, task.n_out) != (net.n_in, net.n_out):
+        raise InputError(
+            f"the network has {net.n_in} input(s) and {net.n_out} output(s), its task {task.name} "
+            f"{task.n_in} and {task.n_out}"
+        )
+    return task
+
+
+def _resolved(curve: LossCurve) -> bool:
+    """Whether the levels at which bias^2 may be least, by its errors, span no more than half of all."""
+    possible = curve.sigma[curve.bias2 - curve.bias2_error <= (curve.bias2 + curve.bias2_error).min()]
+    return len(possible) > 0 and bool(np.ptp(possible) <= curve.sigma[-1] / 2)
+
+
+def _order(task: Task, net: Network) -> tuple[Any, ...]:
+    """What the networks of one stack share, and last their placement."""
+    words = task.name, sorted(task.settings().items()), net.activation.key, net.form
+    return (*map(str, words), net.N, float(np.max(net.gamma)), float(np.max(net.sigma)), net.placement)
+
+
+def _levels(
+    task: Task, trained: float, networks: Mapping[str, Network], tasks: Mapping[str, Task], sigma: ArrayLike | None
+) -> Array:
+    among = (float(np.max(net.sigma)) for name, net in networks.items() if tasks[name] == task)
+    top = trained or max(among)
+    if sigma is None and not top:
+        raise InputError(f"sigma must be given: no network of {task.name} was trained with noise to choose levels by")
+    return with_levels(levels_asked(sigma, top, LEVELS), 0.0, trained)
+
+
+def _groups(task: Task, names: list[str], nets: list[Network], found: Evaluation) -> list[Group]:
+    """The networks of one stack by placement."""
+    members: dict[str, list[Judged]] = {}
+    for m, (name, net) in enumerate(zip(names, nets, strict=True)):
+        success = (None if rates is None else rates[m] for rates in (found.success, found.success_error))
+        placement = net.placement if net.form == "rate" else "current"
+        members.setdefault(placement, []).append(Judged(name, found.curves[m], *success))
+    first = nets[0]
+    shared = (first.N, float(np.max(first.gamma)), float(np.max(first.sigma)))
+    return [
+        Group(task.name, task.settings(), first.activation.name, where, *shared, tuple(judged))
+        for where, judged in members.items()
+    ]
