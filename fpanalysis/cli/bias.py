@@ -91,13 +91,10 @@ def command(
 
 
 def _bias(net: Network, noise: float | None, inputs: Any, method: str, start: Any) -> NetworkBias:
-    import numpy as np
 
     from fpanalysis.bias import network_bias
 
-    top = float(np.max(net.sigma))
-    profile = net.sigma / top if np.ndim(net.sigma) and top > 0 else 1.0
-    sigma = None if noise is None else noise * profile
+    sigma = None if noise is None else noise * net.noise_profile
     return network_bias(net, [list(u) for u in inputs] if inputs else None, sigma, method, start)
 
 

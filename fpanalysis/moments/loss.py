@@ -134,7 +134,7 @@ def loss_curve(
     trained = float(np.max(net.sigma))
     asked = _levels(sigma, trained)
     levels = _with(asked, 0.0, SMALL * (trained or float(asked[-1]) or 1.0), trained)
-    profile = np.broadcast_to(net.sigma / trained if np.ndim(net.sigma) and trained > 0 else 1.0, (net.N,))
+    profile = np.broadcast_to(net.noise_profile, (net.N,))
     problem = Problem(net, inputs, targets, mask / (mask.sum() * net.n_out), start, levels[:, None] * profile)
     within = (float(asked[0]), float(asked[-1]))
     if method == "closure":
