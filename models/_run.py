@@ -1,13 +1,14 @@
 """The state of a training run, one step of it, and its partial file: all that a resumed run needs.
 
-Every network of the stack draws its initial weights, batches and noise from three streams of its own seed, so
-it trains the same alone or in company, up to the rounding of the batched product.
+A network's initial weights, batches and noise come from three streams of its seed, so that it trains the same alone or
+in company, up to the rounding of the batched product; networks that share a seed share what is drawn from it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -16,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fpanalysis import checkpoint
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, write_atomically
 from fpanalysis.tasks import Task
 
+from ._gradient import Gradient, Trials
 from .ctrnn import CTRNN
 
-FORMAT = "fpanalysis.training/1"
+FORMAT = "fpanalysis.training/2"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Settings:
     batch: int
     lr: float
     clip: float
+    device: str = "cpu"
 
     @property
     def M(self) -> int:
@@ -52,18 +54,29 @@ class Settings:
 
 
 class Run:
-    """M networks in training: model, Adam state, random streams, losses and the number of steps done."""
+    """M networks in training: model, Adam state, random streams, losses and the number of steps done.
 
-    def __init__(self, task: Task, settings: Settings) -> None:
+    `connections` says by 0 and 1 which weights exist, by parameter name; those that do not stay as they start.
+    """
+
+    def __init__(self, task: Task, settings: Settings, connections: Mapping[str, NDArray[Any]] | None = None) -> None:
         self.task, self.settings = task, settings
-        streams = [np.random.SeedSequence(seed).spawn(3) for seed in settings.seed]
-        self.model = CTRNN([_untrained(task, settings, m, stream[0]) for m, stream in enumerate(streams)])
+        seeds = sorted(set(settings.seed))
+        self.member = torch.tensor([seeds.index(seed) for seed in settings.seed], device=settings.device)
+        self.model = CTRNN([_untrained(task, settings, m, _streams(seed)[0]) for m, seed in enumerate(settings.seed)])
+        self.model.to(settings.device)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in task.trainable)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.adam = torch.optim.Adam(self.trained, lr=settings.lr)
-        self.batches = [np.random.default_rng(stream[1]) for stream in streams]
-        self.noise = [torch.Generator().manual_seed(_integer(stream[2])) for stream in streams]
+        exist = {name: self.model.W.new_tensor(part) for name, part in (connections or {}).items()}
+        self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
+        self.adam = torch.optim.Adam(self.trained, lr=settings.lr, fused=True)
+        self.gradient = Gradient(self.model, task.feedback)
+        self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
+        self.noise = [
+            torch.Generator(settings.device).manual_seed(_integer(_streams(seed)[2]))
+            for seed in (seeds if any(settings.sigma) else ())
+        ]
         self.losses: NDArray[np.float32] = np.full((settings.steps, settings.M), np.nan, np.float32)
         self.done = 0
 
@@ -71,30 +84,37 @@ class Run:
         """One step of Adam for every network, with the learning rate on a cosine to zero; the losses (M,)."""
         s = self.settings
         self.adam.param_groups[0]["lr"] = s.lr * (1 + cos(pi * self.done / s.steps)) / 2
-        losses = self._loss()
-        self.adam.zero_grad()
-        losses.sum().backward()
+        losses = self.gradient(self._trials())
+        for parameter, exist in self.exist:
+            if parameter.grad is not None:
+                parameter.grad.mul_(exist)
         _clip_each(self.trained, s.clip)
         self.adam.step()
-        self.losses[self.done] = losses.detach().numpy()
+        self.losses[self.done] = losses.cpu().numpy()
         self.done += 1
         return self.losses[self.done - 1]
 
-    def _loss(self) -> Tensor:
-        """Squared error of each network on a batch of its own, averaged over the steps that count: (M,)."""
-        batches = [self.task.batch(self.settings.batch, rng) for rng in self.batches]
-        inputs, targets, mask = (torch.from_numpy(np.stack(part)) for part in zip(*batches, strict=True))
-        N = self.settings.size
-        h0 = torch.from_numpy(np.stack([self.task.initial_state(batch[1], N) for batch in batches]))
-        noise = self.model.draw_noise(inputs.shape[1], self.settings.batch, self.noise)
-        error = (self.model(inputs, h0, noise) - targets).square().mean(-1)
-        return (error * mask).sum((1, 2)) / mask.sum((1, 2))
+    def _trials(self) -> Trials:
+        """The next batch and noise of every seed."""
+        B, N = self.settings.batch, self.settings.size
+        batches = [self.task.batch(B, rng) for rng in self.batches]
+        starts = [self.task.initial_state(batch[1], N) for batch in batches]
+        parts = (*zip(*batches, strict=True), starts)
+        inputs, targets, mask, h0 = (
+            torch.from_numpy(np.stack(part)).to(self.model.W, non_blocking=True) for part in parts
+        )
+        xi = None
+        if self.noise:
+            xi = self.gradient.kept("xi", len(self.noise), inputs.shape[1], B, N)
+            for drawn, generator in zip(xi, self.noise, strict=True):
+                drawn.normal_(generator=generator)
+        return Trials(inputs, targets, mask, h0, xi, self.member)
 
     def diverged(self) -> list[int | None]:
         """For each network the first step (from 1) whose loss or weights were not finite; None if there is none."""
         finite = np.isfinite(self.losses[: self.done])
         first: list[int | None] = [None if column.all() else int(column.argmin()) + 1 for column in finite.T]
-        weights = torch.stack([p.detach().flatten(1).sum(1) for p in self.trained]).isfinite().all(0)
+        weights = torch.stack([p.detach().flatten(1).sum(1) for p in self.trained]).isfinite().all(0).cpu()
         return [self.done if k is None and not ok else k for k, ok in zip(first, weights.tolist(), strict=True)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -149,6 +169,11 @@ def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSeq
         conditions=conditions,
         targets=targets,
     )
+
+
+def _streams(seed: int) -> list[np.random.SeedSequence]:
+    """For initial weights, batches and noise."""
+    return np.random.SeedSequence(seed).spawn(3)
 
 
 def _integer(stream: np.random.SeedSequence) -> int:

@@ -78,7 +78,7 @@ class CTRNN(nn.Module):
 
     def draw_noise(self, T: int, B: int, generators: Sequence[torch.Generator]) -> Tensor | None:
         """sigma xi for T steps of B trials, (M, T, B, N), network m's from generators[m]; None if sigma = 0."""
-        sigma = self._per_network("sigma")
+        sigma = self.per_network("sigma")
         if not sigma.any():
             return None
         noise = torch.empty(self.M, T, B, self.N, dtype=self.W.dtype)
@@ -157,11 +157,11 @@ class CTRNN(nn.Module):
 
     def _gamma(self) -> float | Tensor:
         """gamma as one number if it is the same everywhere (quicker), else (M, 1, N)."""
-        gamma = self._per_network("gamma")[:, 0]
+        gamma = self.per_network("gamma")[:, 0]
         first = float(np.ravel(self.networks[0].gamma)[0])
         return first if all(np.all(net.gamma == first) for net in self.networks) else gamma
 
-    def _per_network(self, name: str) -> Tensor:
+    def per_network(self, name: str) -> Tensor:
         """gamma or sigma of every network and neuron, (M, 1, 1, N)."""
         values = [np.broadcast_to(getattr(net, name), (self.N,)) for net in self.networks]
         return self.W.new_tensor(np.stack(values))[:, None, None]

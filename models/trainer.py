@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import fpanalysis
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, check_writable
+from fpanalysis.results import InputError, check_writable, one_line
 from fpanalysis.tasks import Task, get_task
 
 from ._run import Run, Settings
@@ -106,6 +106,7 @@ def train(
     lr: float | None = None,
     clip: float = 1.0,
     threads: int = 1,
+    device: str = "cpu",
     progress: Progress | None = None,
     partial: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -122,6 +123,8 @@ def train(
         Largest gradient norm of a network.
     threads : int
         Threads of torch while training; put back afterwards.
+    device : "cpu", "cuda", ...
+        Where torch trains. Noise is drawn there: another device gives other noise.
     progress : callable, optional
         Called after every step with the number of steps done and the losses (M,).
     partial : path, optional
@@ -151,6 +154,7 @@ def train(
         batch=_positive("batch", default.batch if batch is None else batch),
         lr=_above_zero("lr", default.lr if lr is None else lr),
         clip=_above_zero("clip", clip),
+        device=_device(device),
     )
     if partial is not None:
         check_writable(partial)
@@ -239,6 +243,16 @@ def _positive(name: str, value: int) -> int:
     if value != int(value) or value < 1:
         raise InputError(f"{name} must be a whole number >= 1; found {value}")
     return int(value)
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
+        raise InputError(
+            f"device must be one that torch can use here; found {name!r} ({one_line(str(error))})"
+        ) from None
+    return name
 
 
 def _above_zero(name: str, value: float) -> float:
