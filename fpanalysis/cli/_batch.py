@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fpanalysis.network import Network
+    from fpanalysis.tasks import Task
 
 TRIALS = 32  #: inputs drawn from a task whose inputs change in time
 
@@ -22,8 +23,27 @@ class Batch(NamedTuple):
     source: str
 
 
+def task_of(net: Network) -> Task | None:
+    """The task that `net` was trained on, if it remembers one of this package."""
+    from fpanalysis.tasks import available, get_task
+
+    name = net.info.get("task")
+    return get_task(str(name), **dict(net.info.get("task_settings", {}))) if name in available() else None
+
+
+def in_its_loop(net: Network) -> Network:
+    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`)."""
+    task = task_of(net)
+    if task is None or task.feedback is None or net.moved:
+        return net
+    from fpanalysis.closed_loop import closed_loop
+
+    return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
+
+
 def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
-    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task.
+    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task, as are
+    those of a network in its loop: they start from [h_0, p_0], without inputs.
 
     Raises
     ------
@@ -34,11 +54,10 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
 
     from fpanalysis.feedforward import layer_sizes
     from fpanalysis.moments import held
-    from fpanalysis.tasks import available, get_task
 
-    name = net.info.get("task")
-    task = get_task(str(name), **dict(net.info.get("task_settings", {}))) if name in available() else None
-    if net.conditions is None or net.targets is None:
+    task = task_of(net)
+    loop = task.feedback if task and net.moved else None
+    if loop or net.conditions is None or net.targets is None:
         if task is None:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "
@@ -57,5 +76,8 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
         inputs, targets, mask = held(net, steps=T, counted=last)
         last = int(np.count_nonzero(mask[:, 0]))
         source = f"{len(net.conditions)} condition(s), {len(mask)} steps, the last {last} count{'s' * (last == 1)}"
-    h0 = None if task is None else np.asarray(task.initial_state(targets, net.N), float)
+    h0 = None if task is None or net.moved else np.asarray(task.initial_state(targets, net.N), float)
+    if task and loop:
+        h0 = np.hstack([task.initial_state(targets, net.N - net.moved), loop.start(inputs)])
+        inputs, source = inputs[..., :0], f"{source} in a closed loop"
     return Batch((inputs, targets, mask), h0, source)

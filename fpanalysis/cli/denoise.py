@@ -94,9 +94,10 @@ def _losses(net: Network, clean: Network, noise: float | None, doubts: list[str]
     """The network without noise, with its training noise and with the noise asked for, and the clean one."""
     import numpy as np
 
-    from fpanalysis.cli._batch import batch_of
+    from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
 
+    net, clean = in_its_loop(net), in_its_loop(clean)
     try:
         batch, h0, source = batch_of(net)
     except InputError as error:

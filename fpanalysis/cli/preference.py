@@ -66,10 +66,10 @@ def command(
     import numpy as np
 
     from fpanalysis.checkpoint import load
-    from fpanalysis.cli._batch import batch_of
+    from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
 
-    net = load(model)
+    net = in_its_loop(load(model))
     if noise is None and not np.any(net.sigma):
         raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")
     chosen = batch_of(net, steps, seed)
