@@ -183,7 +183,7 @@ def test_the_exact_chain_of_a_neuron_and_its_point(noise):
     assert fpa.stationary(joint, method="fokker-planck").status is Status.NOT_APPLICABLE  # no noise on p
 
 
-def test_no_gap_of_the_chain_that_a_finer_grid_has_not():
+def test_no_gap_of_the_chain_that_a_coarser_grid_has_not():
     """The edge of the box adds eigenvalues along p, on these 14 x 14 nodes one beyond 1."""
     net = fpa.Network(W=[[0.3]], b=[0.2], W_in=[[-1.0]], b_out=[-0.3], gamma=0.2, sigma=0.3, activation="softplus")
     law = fpa.stationary(fpa.closed_loop(net, RATE, GAIN), method="chain")
@@ -212,6 +212,17 @@ def test_attribution_and_shift():
     np.testing.assert_array_equal(att.beta[-2:], 0)
     found = fpa.shift(joint, sigma=[0, 0.4], methods=("closure",)).dataset.output_shift.values.squeeze()
     np.testing.assert_allclose(found, [[0, 0], att.total], rtol=0, atol=1e-9)
+
+
+def test_operating_points_weigh_neurons_by_how_they_move_the_point():
+    """The outputs are the point, which has no noise and no nonlinearity of its own to speak of."""
+    net = homing(activation="relu")
+    points = fpa.operating_points(fpa.closed_loop(net, RATE, GAIN, CENTRE))
+    np.testing.assert_allclose(points.weights[:-2], RATE * np.abs(net.W_out).sum(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(points.weights[-2:], 0)
+    gain = net.activation.V(points.a[0, :-2], 0.4) / 0.4**2
+    np.testing.assert_allclose(points.mean_gain, np.average(gain, weights=np.abs(net.W_out).sum(axis=0)), rtol=1e-12)
+    assert points.curve.activation.name == "relu"
 
 
 @pytest.mark.parametrize("variant", ["smoothed", "sigma", "recalibrated"])

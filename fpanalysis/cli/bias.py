@@ -165,7 +165,9 @@ def _neuron_row(bias: NetworkBias, i: int) -> list[str]:
         _span(points.a[known, i] / points.s[known, i]),
         number(float(beta), 2),
         number(float(leverage), 2),
-        number(float(W_out[0] if len(W_out) == 1 else np.linalg.norm(W_out))),
+        number(
+            float(points.weights[i] if points.net.moved else W_out[0] if len(W_out) == 1 else np.linalg.norm(W_out))
+        ),
     ]
 
 
@@ -236,9 +238,7 @@ def _draw(path: str, bias: NetworkBias, other: NetworkBias | None) -> None:
     from fpanalysis.figures import attenuation_figure
 
     if bias.points.curve is None:
-        found = (
-            "there is no noise, or no law under it" if not bias.points.typical_s > 0 else "every neuron has another f"
-        )
+        found = "there is no noise, or no law under it" if not bias.points.typical_s > 0 else "the neurons differ in f"
         raise InputError(f"--figure: {found}, so there is no curve to draw: choose --noise, or another network")
     save_figure(path, attenuation_figure(bias, other))
 

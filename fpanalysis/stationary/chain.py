@@ -151,7 +151,7 @@ def _spectrum(step: Step, found: Collocation) -> tuple[float | None, float]:
     """Gap and separation, on few nodes where they are large, on all where they are small.
 
     Along a neuron without noise nothing smooths, and the edge of the box adds eigenvalues that are not the chain's,
-    some beyond 1: there is no gap then unless a finer grid has the same."""
+    some beyond 1: there is no gap then unless a coarser grid has the same."""
     panels = max(axis.size // axis.n for axis in found.axes)
     n = min(found.axes[0].n, max(SPECTRUM[step.N] // panels, 12))
     box = _box(found)
@@ -159,8 +159,8 @@ def _spectrum(step: Step, found: Collocation) -> tuple[float | None, float]:
     if separation < NEAR and len(found.p) <= 500:
         gap, separation = spectrum(step, found.axes)
     if not step.sigma.all():
-        finer, _ = spectrum(step, _axes(step, box, n + n // 2))
-        return gap if abs(finer - gap) <= SAME * gap else None, separation
+        coarser, _ = spectrum(step, _axes(step, box, n - n // 3))
+        return gap if abs(coarser - gap) <= SAME * gap else None, separation
     return gap, separation
 
 
