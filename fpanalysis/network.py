@@ -153,6 +153,8 @@ class Network(System):
         checked["info"] = dict(self.info)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.moved and np.ndim(self.sigma) == 0:
+            object.__setattr__(self, "sigma", check_sigma(self.check_noise(self.sigma), N))
 
     def __repr__(self) -> str:
         noise = f"noise {self.placement}" if self.form == "rate" else "noise on the current"

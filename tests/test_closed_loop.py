@@ -121,6 +121,7 @@ def test_noise_as_one_number_is_the_networks():
         joint = fpa.closed_loop(random_net(sigma=sigma), RATE, GAIN, CENTRE)
         np.testing.assert_array_equal(joint.with_sigma(0.6).sigma, wanted)
         np.testing.assert_array_equal(joint.noise_profile, wanted / 0.6)
+        np.testing.assert_array_equal(dataclasses.replace(joint, sigma=0.6).sigma, wanted)
     joint = fpa.closed_loop(homing(activation="softplus"), RATE, GAIN, CENTRE)
     still = joint.with_sigma(0.0)
     law = fpa.stationary(joint.with_sigma(0.6), method="closure")
