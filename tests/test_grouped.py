@@ -235,9 +235,9 @@ def test_proofs_leave_groups_alone():
 def test_reduced_with_a_smoothing_per_neuron():
     """Such neurons share no table either."""
     g = np.random.default_rng(0)
-    W = np.outer(g.normal(size=10), g.normal(size=10)) / 10
-    f = Smoothed("tanh", np.linspace(0.1, 1, 10))
-    net = fpa.Network(W=W, b=0.3 * g.normal(size=10), sigma=0.5, gamma=0.2, activation=f)
+    W = np.outer(g.normal(size=4), g.normal(size=4)) / 4
+    f = Smoothed("tanh", np.linspace(0.1, 1, 4))
+    net = fpa.Network(W=W, b=0.3 * g.normal(size=4), sigma=0.5, gamma=0.2, activation=f)
     law, check = fpa.stationary(net, method="reduced"), fpa.stationary(net, method="closure")
     assert law.status.ok
     assert (np.abs(law.mean - check.mean) <= law.error + check.error).all()
