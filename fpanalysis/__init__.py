@@ -20,6 +20,7 @@ _EXPORTS = {
     "Network": "fpanalysis.network",
     "Noise": "fpanalysis.noise",
     "feedforward": "fpanalysis.feedforward",
+    "closed_loop": "fpanalysis.closed_loop",
     "Activation": "fpanalysis.activations",
     "InputError": "fpanalysis.results",
     "Provenance": "fpanalysis.results",

@@ -170,6 +170,7 @@ class Smoothed(Activation):
 
     def _variance_by_quadrature(self, a: Array, t: Array) -> Array:
         """Gauss-Legendre on panels that become short about x = 0, where f_s bends within s or its strip."""
+        t = np.where(t > 0, t, 1.0)  # where there is no noise the variance is not asked for
         wide = np.broadcast_to(self.s if not self.base.smooth else self.base.strip, a.shape)
         near = (np.multiply.outer([-9.0, -3.0, -1.0, 0.0, 1.0, 3.0, 9.0], wide) - a) / t
         fixed = np.broadcast_to(np.linspace(-END, END, 14).reshape(-1, *(1 for _ in a.shape)), (14, *a.shape))
@@ -205,6 +206,8 @@ def _deviation(s: ArrayLike) -> Array:
 def _unfolded(base: Activation, s: Array) -> tuple[Activation, Array]:
     """Smoothing a smoothed activation is smoothing what that one was made of."""
     if not isinstance(base, Smoothed):
+        if not base.alike:
+            raise InputError(f"smoothed: base {base.name!r} differs between neurons: smooth each group by itself")
         return base, s
     if 1 not in (np.size(base.s), s.size) and np.size(base.s) != s.size:
         raise InputError(f"smoothed: s of {s.size} numbers does not fit a base with {np.size(base.s)}")

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis import gaussian
 from fpanalysis._activation import REGISTRY, Activation, Moments, Ranges, get_activation
+from fpanalysis._grouped import Grouped
 from fpanalysis._piecewise_linear import LeakyReLU, Linear, ReLU
 from fpanalysis._smoothed import Smoothed
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REGISTRY",
     "Activation",
+    "Grouped",
     "LeakyReLU",
     "Linear",
     "Moments",

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.activations import Activation, Smoothed
-from fpanalysis.checks import check_sigma
+from fpanalysis._grouped import smoothed
+from fpanalysis.activations import Activation
 from fpanalysis.fixed_points import FixedPoints, find_fixed_points, settle
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
@@ -91,7 +91,7 @@ def denoise(net: Network, sigma: ArrayLike | None = None, variant: str = "smooth
     inputs, _ = conditions(net, None)
     if variant not in VARIANTS:
         raise InputError(f"variant must be one of {', '.join(map(repr, VARIANTS))}; found {variant!r}")
-    level = net.sigma if sigma is None else check_sigma(sigma, net.N)
+    level = net.sigma if sigma is None else net.check_noise(sigma)
     if not np.any(level):
         where = "net has sigma = 0" if sigma is None else "sigma is 0"
         raise InputError(f"{where}: there is no noise to absorb; give the sigma that the network was trained with")
@@ -100,7 +100,7 @@ def denoise(net: Network, sigma: ArrayLike | None = None, variant: str = "smooth
         clean = _recalibrated(net, laws)
     else:
         s = _smoothing(net, laws, level) if variant == "smoothed" else own_noise(net, level)
-        clean = dataclasses.replace(net, activation=Smoothed(net.activation, s))
+        clean = dataclasses.replace(net, activation=smoothed(net.activation, s))
     after = [int(find_fixed_points(clean, u, rng=0, prove=False).stable.sum()) for u in inputs]
     before = [int(points.stable.sum()) for points in laws.points]
     for text in _doubts(net, level, laws, before, after):

@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 
 PLACEMENTS = ("in", "out")
 FORMS = ("rate", "current")
+LOOP_NOTE = "closed_loop"  #: where `info` says what of a network is a point that it moves
 NOISE_NOTE = "noise_given_as"  #: where `info` keeps the convention that sigma was given in
 
 
@@ -152,6 +153,8 @@ class Network(System):
         checked["info"] = dict(self.info)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.moved and np.ndim(self.sigma) == 0:
+            object.__setattr__(self, "sigma", check_sigma(self.check_noise(self.sigma), N))
 
     def __repr__(self) -> str:
         noise = f"noise {self.placement}" if self.form == "rate" else "noise on the current"
@@ -236,10 +239,24 @@ class Network(System):
     def smooth(self) -> bool:
         return self.activation.smooth
 
+    @property
+    def moved(self) -> int:
+        """How many neurons, the last ones, are the coordinates of a point that the others move, free of noise
+        (:func:`fpanalysis.closed_loop`)."""
+        note = self.info.get(LOOP_NOTE)
+        n = note.get("moved") if isinstance(note, Mapping) else 0
+        return n if type(n) is int and 0 < n < self.N else 0
+
+    def check_noise(self, sigma: ArrayLike) -> float | Array:
+        sigma = super().check_noise(sigma)
+        if not self.moved or np.ndim(sigma):
+            return sigma
+        return np.append(np.full(self.N - self.moved, sigma), np.zeros(self.moved))
+
     def with_sigma(self, sigma: ArrayLike) -> Network:
         """The same network with another noise level, per step, of which no other convention is remembered."""
         info = {name: value for name, value in self.info.items() if name != NOISE_NOTE}
-        return dataclasses.replace(self, sigma=check_sigma(sigma, self.N), info=info)
+        return dataclasses.replace(self, sigma=self.check_noise(sigma), info=info)
 
     def with_noise(self, noise: Noise) -> Network:
         """The same network with noise given in another convention, such as ``Noise.yang(0.05, alpha=0.2)``, which is
@@ -257,7 +274,7 @@ class Network(System):
             )
         noise.check_fits(self.form, self.gamma)
         info = {**self.info, NOISE_NOTE: noise.note}
-        return dataclasses.replace(self, sigma=check_sigma(noise.sigma, self.N), placement=noise.placement, info=info)
+        return dataclasses.replace(self, sigma=self.check_noise(noise.sigma), placement=noise.placement, info=info)
 
     def drive(self, u: ArrayLike | None = None) -> Array:
         """The constant part of the pre-activation, W_in u + b: (..., N)."""

@@ -175,11 +175,10 @@ def shift(
     levels = _levels(net, sigma)
     methods = _checked_methods(methods)
     settings = {AUTO: {"referee": False}} | _checked_settings(settings, methods)  # the other methods check it
-    profile = net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.max(net.sigma) > 0 else 1.0
     found = [find_fixed_points(net, u_c, rng=0, prove=False) for u_c in inputs]
     starts = [_starts(net, points) for points in found]
     problems = {
-        (k, c, j): Problem(net, inputs[c], level * profile, start.start, start.stable, local=start.stable)
+        (k, c, j): Problem(net, inputs[c], level * net.noise_profile, start.start, start.stable, local=start.stable)
         for c, condition in enumerate(starts)
         for j, start in enumerate(condition)
         for k, level in enumerate(levels)

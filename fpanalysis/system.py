@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import real_array
+from fpanalysis.checks import check_sigma, real_array
 from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
@@ -119,6 +119,16 @@ class System(ABC):
         if h.ndim == 0 or h.shape[-1] != self.N:
             raise InputError(f"{name} must have {self.N} value(s), one per neuron, in its last axis; found {h.shape}")
         return h
+
+    def check_noise(self, sigma: ArrayLike) -> float | Array:
+        """A noise level for this system: one number, which is that of all that has noise, or one per neuron (N,)."""
+        return check_sigma(sigma, self.N)
+
+    @property
+    def noise_profile(self) -> float | Array:
+        """Each neuron's noise as a share of the largest, (N,), or 1: what a level that is one number is times."""
+        top = float(np.max(self.sigma))
+        return self.sigma / top if np.ndim(self.sigma) and top > 0 else self.check_noise(1.0)
 
     def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
         """One step, h' = (1 - gamma) h + gamma (F(h, u) + sigma xi); `xi` (..., N) is the noise, None for none."""

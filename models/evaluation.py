@@ -144,7 +144,7 @@ def _runs(
     together = max(1, min(TOGETHER, SUMS // kept))
     for first in range(0, len(networks), together):
         stack = networks[first : first + together]
-        each = levels[:, None] * np.stack([_profile(net) for net in stack])[:, None]
+        each = levels[:, None] * np.stack([np.broadcast_to(net.noise_profile, (net.N,)) for net in stack])[:, None]
         model = CTRNN(stack)
         found = [block(model, trials, each, R, seed) for R, seed in zip(runs, seeds, strict=True)]
         for m in range(len(stack)):
@@ -159,11 +159,6 @@ def _scored(curves: tuple[LossCurve, ...], rate: Array, levels: Array, trained: 
     k = np.searchsorted(levels, curves[0].sigma)
     own = np.array([share[m, np.abs(levels - sigma).argmin()] for m, sigma in enumerate(trained)])
     return Evaluation(curves, share[:, k], error[:, k], share[:, 0], own)
-
-
-def _profile(net: Network) -> Array:
-    """Noise of each neuron as a share of the largest."""
-    return np.broadcast_to(net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.any(net.sigma) else 1.0, (net.N,))
 
 
 def _scale(net: Network, batch: Batch) -> float:

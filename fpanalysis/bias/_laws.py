@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import check_sigma, check_vector
+from fpanalysis.checks import check_vector
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.shift import conditions
@@ -64,7 +64,7 @@ def solve_laws(
 ) -> list[Law]:
     """The law about the fixed point reached from `start` (None: 0) at each of the inputs."""
     inputs, _ = conditions(net, u)
-    level = net.sigma if sigma is None else check_sigma(sigma, net.N)
+    level = net.sigma if sigma is None else net.check_noise(sigma)
     if method not in [AUTO, *methods()]:
         raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
     if net.form == "current" and method != "closure":

@@ -9,10 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fpanalysis._grouped import groups
 from fpanalysis.bias._laws import Array, Law, own_noise, solve_laws
 from fpanalysis.bias.curves import Attenuation, attenuation, attenuation_curve, noise_gain
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, Status
+from fpanalysis.results import Status
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class OperatingPoints:
     beta, up, down, V : `attenuation` there, of a Gaussian input.
     gain : V(a, sigma) / sigma^2, the share of its own noise's variance that a neuron lets through, or, with noise
         out, would let through. In the current form with `own` for sigma.
-    weights : (N,), the neurons' weights in averages, sum over outputs of |W_out|.
+    weights : (N,), the neurons' weights in averages, sum over outputs of |W_out|; in a closed loop that of how far they
+        move the point in a step.
     statuses : one per condition.
     """
 
@@ -100,12 +102,12 @@ class OperatingPoints:
 
     @cached_property
     def curve(self) -> Attenuation | None:
-        """`attenuation_curve` at the typical noise; None without noise, or where each neuron has an f of its own."""
-        try:
-            self.net.activation.check_size(1)
-        except InputError:
+        """`attenuation_curve` at the typical noise; None without noise, or where the neurons of weight differ in f."""
+        parts = groups(self.net.activation, self.net.N)
+        kinds = [f for f, own in parts if self.weights[own].any()]
+        if len(kinds) != 1 or not kinds[0].alike or not self.typical_s > 0:
             return None
-        return attenuation_curve(self.net.activation, self.typical_s) if self.typical_s > 0 else None
+        return attenuation_curve(kinds[0], self.typical_s)
 
 
 def operating_points(
@@ -153,6 +155,13 @@ def points_of(net: Network, laws: Sequence[Law]) -> OperatingPoints:
         down=at.down,
         V=at.V,
         gain=noise_gain(net.activation, a, own if net.form == "current" else sigma),
-        weights=np.abs(net.readout_weights).sum(axis=0),
+        weights=_weights(net),
         statuses=tuple(law.stationary.status for law in laws),
     )
+
+
+def _weights(net: Network) -> Array:
+    if not net.moved:
+        return np.asarray(np.abs(net.readout_weights).sum(axis=0))
+    moves = np.abs(np.broadcast_to(net.gamma, (net.N,))[:, None] * net.W)[-net.moved :].sum(axis=0)
+    return np.append(moves[: -net.moved], np.zeros(net.moved))

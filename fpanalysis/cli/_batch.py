@@ -22,8 +22,21 @@ class Batch(NamedTuple):
     source: str
 
 
+def in_its_loop(net: Network) -> Network:
+    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`)."""
+    from fpanalysis.tasks import remembered
+
+    task = remembered(net.info)
+    if task is None or task.feedback is None or net.moved:
+        return net
+    from fpanalysis.closed_loop import closed_loop
+
+    return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
+
+
 def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
-    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task.
+    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task, as are
+    those of a network in its loop: they start from [h_0, p_0], without inputs.
 
     Raises
     ------
@@ -38,12 +51,13 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
     from fpanalysis.tasks import remembered
 
     task = remembered(net.info)
-    if task is not None and task.feedback is not None:
+    loop = task.feedback if task else None
+    if loop and not net.moved:
         raise InputError(
             f"the network steers a point in a closed loop ({task.name}): what it does at inputs that are held tells "
-            "nothing of that; 'fpanalysis preference' and fpanalysis.models.evaluate run the closed loop"
+            "nothing of that; close the loop first, by fpanalysis.closed_loop"
         )
-    if net.conditions is None or net.targets is None:
+    if loop or net.conditions is None or net.targets is None:
         if task is None:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "
@@ -62,5 +76,8 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
         inputs, targets, mask = held(net, steps=T, counted=last)
         last = int(np.count_nonzero(mask[:, 0]))
         source = f"{len(net.conditions)} condition(s), {len(mask)} steps, the last {last} count{'s' * (last == 1)}"
-    h0 = None if task is None else np.asarray(task.initial_state(targets, net.N), float)
+    h0 = None if task is None or net.moved else np.asarray(task.initial_state(targets, net.N), float)
+    if task and loop:
+        h0 = np.hstack([task.initial_state(targets, net.N - net.moved), loop.start(inputs)])
+        inputs, source = inputs[..., :0], f"{source} in a closed loop"
     return Batch((inputs, targets, mask), h0, source)

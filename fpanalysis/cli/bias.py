@@ -91,13 +91,10 @@ def command(
 
 
 def _bias(net: Network, noise: float | None, inputs: Any, method: str, start: Any) -> NetworkBias:
-    import numpy as np
 
     from fpanalysis.bias import network_bias
 
-    top = float(np.max(net.sigma))
-    profile = net.sigma / top if np.ndim(net.sigma) and top > 0 else 1.0
-    sigma = None if noise is None else noise * profile
+    sigma = None if noise is None else noise * net.noise_profile
     return network_bias(net, [list(u) for u in inputs] if inputs else None, sigma, method, start)
 
 
@@ -168,7 +165,9 @@ def _neuron_row(bias: NetworkBias, i: int) -> list[str]:
         _span(points.a[known, i] / points.s[known, i]),
         number(float(beta), 2),
         number(float(leverage), 2),
-        number(float(W_out[0] if len(W_out) == 1 else np.linalg.norm(W_out))),
+        number(
+            float(points.weights[i] if points.net.moved else W_out[0] if len(W_out) == 1 else np.linalg.norm(W_out))
+        ),
     ]
 
 
@@ -239,9 +238,7 @@ def _draw(path: str, bias: NetworkBias, other: NetworkBias | None) -> None:
     from fpanalysis.figures import attenuation_figure
 
     if bias.points.curve is None:
-        found = (
-            "there is no noise, or no law under it" if not bias.points.typical_s > 0 else "every neuron has another f"
-        )
+        found = "there is no noise, or no law under it" if not bias.points.typical_s > 0 else "the neurons differ in f"
         raise InputError(f"--figure: {found}, so there is no curve to draw: choose --noise, or another network")
     save_figure(path, attenuation_figure(bias, other))
 

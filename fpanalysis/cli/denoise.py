@@ -70,7 +70,7 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        clean = denoise(net, None if noise is None else noise * _profile(net), variant)
+        clean = denoise(net, None if noise is None else noise * net.noise_profile, variant)
     doubts = [str(warning.message) for warning in caught]
     rows, source = _losses(net, clean, noise, doubts)
     save(clean, output)
@@ -90,20 +90,14 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
         raise click.exceptions.Exit(3)
 
 
-def _profile(net: Network) -> Any:
-    """Noise of each neuron as a share of the largest, where the network remembers one per neuron."""
-    import numpy as np
-
-    return net.sigma / np.max(net.sigma) if np.ndim(net.sigma) and np.any(net.sigma) else 1.0
-
-
 def _losses(net: Network, clean: Network, noise: float | None, doubts: list[str]) -> tuple[list[Row], str]:
     """The network without noise, with its training noise and with the noise asked for, and the clean one."""
     import numpy as np
 
-    from fpanalysis.cli._batch import batch_of
+    from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
 
+    net, clean = in_its_loop(net), in_its_loop(clean)
     try:
         batch, h0, source = batch_of(net)
     except InputError as error:
@@ -163,15 +157,15 @@ def _against(clean: Row, other: Row) -> str:
 def _document(
     net: Network, clean: Network, note: dict[str, Any], rows: list[Row], source: str, doubts: list[str], said: str
 ) -> dict[str, Any]:
-    import numpy as np
+    from fpanalysis._grouped import deviations
 
-    s = getattr(clean.activation, "s", None)
+    s = deviations(clean.activation)
     return {
         "schema": "fpanalysis.denoise/1",
         "model": net.hash,
         "clean": clean.hash,
         **{key: value for key, value in note.items() if key != "model"},
-        "smoothing": None if s is None else np.asarray(s).tolist(),
+        "smoothing": None if s is None else s.tolist(),
         "trials": source,
         "losses": [row._asdict() for row in rows],
         "verdict": said,

@@ -57,7 +57,7 @@ def command(
 
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
-    runs check it. A network that steers a point in a closed loop is judged in that loop, by Monte Carlo alone.
+    runs check it. A network that steers a point in a closed loop is judged in that loop.
 
     MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
     task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
@@ -98,11 +98,14 @@ def command(
     import numpy as np
 
     from fpanalysis.checkpoint import load
+    from fpanalysis.cli._batch import in_its_loop
 
     net = load(model)
+    joint = in_its_loop(net)
     if noise is None and not np.any(net.sigma):
         raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")
-    judged = _judged(net, noise, steps, trials, seed)
+    judged = _judged(joint, noise, steps, trials, seed)
+    judged = judged._replace(success=_success(net, judged.curve, trials, seed))
     curve = judged.curve
     if json_path is not None:
         write_json(json_path, _document(net, judged))
@@ -111,7 +114,7 @@ def command(
 
         save_figure(figure_path, loss_figure(curve, judged.sampled))
     if json_path != "-":
-        _print(net, judged)
+        _print(joint, judged)
         if figure_path is not None:
             click.echo(f"\nFigure: {figure_path}")
     if not curve.ok:
@@ -120,29 +123,30 @@ def command(
 
 
 def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:
-    """Predicted and sampled; only sampled where the task closes a loop."""
-    from fpanalysis.cli._batch import TRIALS, batch_of
+    """Predicted, and checked by sampling unless `trials` is 0."""
+    from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
+
+    chosen = batch_of(net, steps, seed)
+    curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
+    if not trials:
+        return Judged(chosen.source, curve)
+    sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+    return Judged(chosen.source, _refereed(curve, sampled), sampled)
+
+
+def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[float] | None:
+    """The share of trials of its task that `net` succeeds in, at each level; None if they are not scored."""
     from fpanalysis.tasks import remembered
 
     task = remembered(net.info)
-    if task is None or task.feedback is None:
-        chosen = batch_of(net, steps, seed)
-        curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
-        if not trials:
-            return Judged(chosen.source, curve)
-        sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
-        return Judged(chosen.source, _refereed(curve, sampled), sampled)
-    if steps is not None or not trials:
-        raise InputError(
-            f"the network steers a point in a closed loop, so its loss is sampled on the trials of {task.name}: leave "
-            "out --steps, and let --trials be at least 4"
-        )
+    if task is None or not task.scored or net.moved or not trials:
+        return None
+    from fpanalysis.cli._batch import TRIALS
     from fpanalysis.models import evaluate
 
-    found = evaluate(net, task, noise, inputs=TRIALS, trials=trials, rng=seed)
-    success = None if found.success is None else found.success[0].tolist()
-    return Judged(f"{TRIALS} trials of {task.name} in its closed loop, by Monte Carlo", found.curves[0], None, success)
+    found = evaluate(net, task, curve.sigma, inputs=TRIALS, trials=trials, rng=seed)
+    return None if found.success is None else found.success[0].tolist()
 
 
 def _print(net: Network, judged: Judged) -> None:

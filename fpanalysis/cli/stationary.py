@@ -109,12 +109,9 @@ def _solve(
     """The laws at all inputs together, which share work; with a start each by itself. A profile of sigma is kept."""
     import numpy as np
 
-    from fpanalysis.checks import check_sigma
     from fpanalysis.stationary import locate, solve, stationary
 
-    top = float(np.max(net.sigma))
-    sigma = net.sigma if noise is None else noise * (net.sigma / top if np.ndim(net.sigma) and top > 0 else 1.0)
-    sigma = check_sigma(sigma, net.N)
+    sigma = net.check_noise(net.sigma if noise is None else noise * net.noise_profile)
     if start is not None:
         return [stationary(net, u, sigma, method, start, seed) for u in inputs]
     return solve([locate(net, u, sigma, np.zeros(net.N)) for u in inputs], method, seed)

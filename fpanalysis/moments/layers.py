@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import check_sigma
 from fpanalysis.feedforward import layer_sizes
 from fpanalysis.moments._passed_on import Change, Entering, changes
 from fpanalysis.moments._step import CUT, Rates, rates
@@ -109,7 +108,7 @@ def layers(net: Network, u: ArrayLike | None = None, sigma: ArrayLike | None = N
     u = np.atleast_2d(net.check_input(u))
     if u.ndim != 2 or not len(u):
         raise InputError(f"u must be ({net.n_in},) or (B, {net.n_in}), B at least one; found shape {u.shape}")
-    level = np.broadcast_to(np.asarray(check_sigma(net.sigma if sigma is None else sigma, net.N), float), (net.N,))
+    level = np.broadcast_to(np.asarray(net.check_noise(net.sigma if sigma is None else sigma), float), (net.N,))
     with np.errstate(over="ignore", invalid="ignore"):
         passed = list(_plain(net, sizes, net.drive(u), level**2))
         parts = [_changes(net, passed, b) for b in range(len(u))]

@@ -78,7 +78,7 @@ def loss_curve(
     trained = float(np.max(net.sigma))
     asked = levels_asked(sigma, trained)
     levels = levels_needed(asked, trained)
-    profile = np.broadcast_to(net.sigma / trained if np.ndim(net.sigma) and trained > 0 else 1.0, (net.N,))
+    profile = np.broadcast_to(net.noise_profile, (net.N,))
     problem = Problem(net, inputs, targets, mask / mask.sum(), start, levels[:, None] * profile)
     within = (float(asked[0]), float(asked[-1]))
     if method == "closure":

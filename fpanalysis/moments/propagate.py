@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from fpanalysis.checks import check_sigma, of_shape
+from fpanalysis.checks import of_shape
 from fpanalysis.moments._mixture import Mixture, mixture
 from fpanalysis.moments._neglected import Neglected, neglected
 from fpanalysis.moments._slow import KURT, SKEW, Path, Slow, departure, slow_direction
@@ -76,7 +76,7 @@ def propagate(net: Network, inputs: ArrayLike, sigma: ArrayLike | None = None, h
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
     inputs = check_inputs(net, inputs)
-    level = np.broadcast_to(np.asarray(check_sigma(net.sigma if sigma is None else sigma, net.N), float), (net.N,))
+    level = np.broadcast_to(np.asarray(net.check_noise(net.sigma if sigma is None else sigma), float), (net.N,))
     B = inputs.shape[1]
     start = np.zeros((B, net.N)) if h0 is None else of_shape("h0", h0, (B, net.N))
     with (

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike
 
-from fpanalysis.checks import check_rng, check_sigma, check_vector
+from fpanalysis.checks import check_rng, check_vector
 from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
@@ -72,7 +72,7 @@ def stationary(
     if not isinstance(net, System):
         raise InputError(f"net must be a fpanalysis.Network or Cell; found {type(net).__name__}")
     u = net.check_condition(u)
-    sigma = net.sigma if sigma is None else check_sigma(sigma, net.N)
+    sigma = net.sigma if sigma is None else net.check_noise(sigma)
     h = np.zeros(net.N) if start is None else check_vector("start", start, net.N)
     problem = dataclasses.replace(locate(net, u, sigma, h), local=start is not None)
     return solve([problem], method, rng, **settings)[0]

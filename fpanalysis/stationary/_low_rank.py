@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fpanalysis import gaussian
+from fpanalysis._grouped import groups
+from fpanalysis.activations import Activation
 from fpanalysis.network import Network
 from fpanalysis.stationary._grid_chain import GridChain, Step
 from fpanalysis.stationary._result import Problem
@@ -63,7 +65,8 @@ class LowRank:
         self.sigma = np.broadcast_to(problem.sigma, (self.net.N,)).astype(float)
         self.A = self.net.W @ np.linalg.pinv(R).T
         self.drive = self.net.drive(problem.u)
-        self._table: tuple[float, float, object] | None = None
+        self._groups = groups(self.net.activation, self.net.N)
+        self._table: tuple[float, float, list[Any]] | None = None
 
     def change(self, T: Array) -> None:
         """Coordinates T^T y in place of y."""
@@ -79,9 +82,9 @@ class LowRank:
         if self.net.placement == "out":
             zero = np.zeros_like(x)
             return np.stack([self.net.activation.f(x), np.broadcast_to(self.sigma**2, x.shape), zero, zero])
-        if np.ptp(self.sigma) == 0:
+        if np.ptp(self.sigma) == 0 and all(f.alike for f, _ in self._groups):
             return self._look_up(x)
-        return neuron_cumulants(self.net, x, self.sigma)
+        return neuron_cumulants(self.net.activation, x, self.sigma)
 
     def _look_up(self, x: Array) -> Array:
         from scipy.interpolate import CubicSpline
@@ -90,9 +93,12 @@ class LowRank:
         if self._table is None or low < self._table[0] or high > self._table[1]:
             margin = 0.5 * (high - low) + self.sigma[0]
             grid = np.linspace(low - margin, high + margin, NODES)
-            table = neuron_cumulants(self.net, grid[:, None], self.sigma[:1])[..., 0]
-            self._table = (grid[0], grid[-1], CubicSpline(grid, table, axis=1))
-        return self._table[2](x)  # type: ignore[operator]
+            tables = [neuron_cumulants(f, grid[:, None], self.sigma[:1])[..., 0] for f, _ in self._groups]
+            self._table = (grid[0], grid[-1], [CubicSpline(grid, table, axis=1) for table in tables])
+        cumulants = np.empty((4, *x.shape))
+        for (_, own), spline in zip(self._groups, self._table[2], strict=True):
+            cumulants[..., own] = spline(x[..., own])
+        return cumulants
 
     def noise_free(self, y: Array) -> Array:
         """y after one step without noise."""
@@ -146,19 +152,18 @@ class LowRank:
         )
 
 
-def neuron_cumulants(net: Network, x: Array, sigma: Array) -> Array:
-    """The first four cumulants of f(x + sigma xi), (4, ...)."""
-    moments = net.activation.moments(x, np.broadcast_to(sigma, x.shape))
-    strip = net.activation.strip if net.smooth else 0.1
+def neuron_cumulants(f: Activation, x: Array, sigma: Array) -> Array:
+    """The first four cumulants of f(x + sigma xi), (4, ...), for inputs x (..., N)."""
+    moments = f.moments(x, np.broadcast_to(sigma, x.shape))
+    strip = f.strip if f.smooth else 0.1
     xi, w = gaussian.trapezoid_rule(float(sigma.max()), strip)
-    K = np.empty((2, x.size))
-    flat, scale = x.ravel(), np.broadcast_to(sigma, x.shape).ravel()
-    mean = moments.M.ravel()
-    size = max(1, CHUNK // len(xi))
+    flat, mean = x.reshape(-1, x.shape[-1]), moments.M.reshape(-1, x.shape[-1])
+    K = np.empty((2, *flat.shape))
+    size = max(1, CHUNK // (len(xi) * flat.shape[1]))
     for start in range(0, len(flat), size):
         part = slice(start, start + size)
-        values = net.activation.f(flat[part, None] + scale[part, None] * xi) - mean[part, None]
-        K[:, part] = values**3 @ w, values**4 @ w
+        values = f.f(flat[part] + xi[:, None, None] * sigma) - mean[part]
+        K[:, part] = np.tensordot(w, values**3, 1), np.tensordot(w, values**4, 1)
     K3, K4 = K.reshape(2, *x.shape)
     return np.stack([moments.M, moments.V, K3, K4 - 3 * moments.V**2])
 

@@ -191,7 +191,7 @@ class _Point:
             self.fast = 1.0
         if net.form == "rate" and net.placement == "in":
             a = net.W @ self.m + net.drive(self.problem.u)
-            K3, K4 = neuron_cumulants(net, a, np.broadcast_to(self.problem.sigma, a.shape).astype(float))[2:]
+            K3, K4 = neuron_cumulants(net.activation, a, np.broadcast_to(self.problem.sigma, a.shape).astype(float))[2:]
             self.third, self.fourth = float((g * l) ** 3 @ K3), float((g * l) ** 4 @ K4)
 
 

@@ -40,6 +40,7 @@ NEAR = 1e-3  #: distance of the second eigenvalue from 1 below which they are co
 FLOOR = {2: 1e-11, 3: 1e-9}  #: rounding error that the polynomials outside the box magnify, in deviations
 TRUSTED = 1e-7  #: distance of the second eigenvalue from 1 below which a null vector in float64 is not to be trusted
 HEAVY = 100.0  #: `tails` from which on no value is given
+SAME = 0.02  #: relative difference up to which the gaps of two grids are one
 WEAK = 1e-4  #: the same where the search for the box did not end either: a shallow law would have let it
 USELESS = 0.1  #: error, in standard deviations, from which on no value is given
 
@@ -146,14 +147,20 @@ def tails(found: Collocation, limits: Array) -> float:
     return float(np.where(_box(found) == limits, 0.0, found.tails).max())
 
 
-def _spectrum(step: Step, found: Collocation) -> tuple[float, float]:
-    """Gap and separation, on few nodes where they are large, on all where they are small."""
+def _spectrum(step: Step, found: Collocation) -> tuple[float | None, float]:
+    """Gap and separation, on few nodes where they are large, on all where they are small.
+
+    Along a neuron without noise nothing smooths, and the edge of the box adds eigenvalues that are not the chain's,
+    some beyond 1: there is no gap then unless a coarser grid has the same."""
     panels = max(axis.size // axis.n for axis in found.axes)
     n = min(found.axes[0].n, max(SPECTRUM[step.N] // panels, 12))
     box = _box(found)
     gap, separation = spectrum(step, _axes(step, box, n))
     if separation < NEAR and len(found.p) <= 500:
         gap, separation = spectrum(step, found.axes)
+    if not step.sigma.all():
+        coarser, _ = spectrum(step, _axes(step, box, n - n // 3))
+        return gap if abs(coarser - gap) <= SAME * gap else None, separation
     return gap, separation
 
 
@@ -170,7 +177,9 @@ def _compare(search: Search, found: Collocation, n: int) -> Search:
     return Search(found, change, spread, levels)
 
 
-def _result(problem: Problem, step: Step, search: Search, gap: float, separation: float, points: Array) -> Stationary:
+def _result(
+    problem: Problem, step: Step, search: Search, gap: float | None, separation: float, points: Array
+) -> Stationary:
     found = search.found
     width = np.array([axis.high - axis.low for axis in found.axes])
     rounding = 1e-16 * (np.abs(found.mean).max() + width)
