@@ -7,13 +7,14 @@ the directions.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 
 import numpy as np
 
-from ._cognitive_rules import Rule, Timing
+from ._cognitive_rules import Rule, Stimuli, Timing
 from ._task import Array, Batch
 
 DT = 20.0  #: ms per step
@@ -44,25 +45,36 @@ class Trials:
     def __len__(self) -> int:
         return len(self.rule)
 
+    def __getitem__(self, which: Array) -> Trials:
+        return Trials(**{field.name: getattr(self, field.name)[which] for field in dataclasses.fields(self)})
+
+    @classmethod
+    def join(cls, parts: Sequence[Trials]) -> Trials:
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
     @classmethod
     def draw(cls, rules: Sequence[Rule], n: int, scale: float, contrast: float, rng: np.random.Generator) -> Trials:
         """n random trials, each of any of the rules."""
-        which = rng.integers(len(rules), size=n)
-        parts = [rule_trials(rule, k, int((which == k).sum()), scale, contrast, rng) for k, rule in enumerate(rules)]
-        place = np.argsort(np.argsort(which, kind="stable"), kind="stable")
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts])[place] for name in cls.__annotations__})
+        place = rng.integers(len(rules), size=n)
+        parts = []
+        for k, rule in enumerate(rules):
+            m = int((place == k).sum())
+            stimuli = rule.stimuli(rng, m, contrast)
+            durations = np.stack([epoch.draw(rng, m) for epoch in rule.timing.epochs], 1)
+            parts.append(arrange(rule, k, durations, stimuli, scale))
+        return cls.join(parts)[np.argsort(np.argsort(place, kind="stable"), kind="stable")]
 
 
-def rule_trials(rule: Rule, place: int, n: int, scale: float, contrast: float, rng: np.random.Generator) -> Trials:
-    """n random trials of one rule."""
-    theta, strength = rule.stimuli(rng, n, contrast)
-    timing = rule.timing
-    drawn = np.stack([epoch.draw(rng, n) for epoch in timing.epochs], 1)
-    border = np.concatenate([np.zeros((n, 1), int), _steps(drawn, scale).cumsum(1)], 1)
-    on, off = (border[:, [shown[side] for shown in timing.shown]] for side in (0, 1))
+def arrange(rule: Rule, place: int, durations: Array, stimuli: Stimuli, scale: float) -> Trials:
+    """Trials of one rule, the rule number `place`, with these durations of its epochs in ms, (n, epochs)."""
+    theta, strength = stimuli
+    steps = _steps(durations, scale)
+    border = np.concatenate([np.zeros_like(steps[:, :1]), steps.cumsum(1)], 1)
+    on, off = (border[:, [shown[side] for shown in rule.timing.shown]] for side in (0, 1))
     go, end = border[:, -2], border[:, -1]
-    release = go if timing.cue else end
-    return Trials(np.full(n, place), theta, strength, on, off, release, go, end, rule.answer(theta, strength))
+    release = go if rule.timing.cue else end
+    return Trials(np.full(len(go), place), theta, strength, on, off, release, go, end, rule.answer(theta, strength))
 
 
 def longest(timing: Timing, scale: float) -> int:

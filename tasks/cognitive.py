@@ -117,9 +117,9 @@ class Cognitive(Task):
         """The batch that holds these trials, the input noise from `rng`."""
         inputs, targets, mask = render(trials, self._longest(), self.ring, len(self.rule_names))
         if self.input_noise:
-            xi = np.random.default_rng(rng).standard_normal(inputs.shape, np.float32)
-            running = (np.arange(self._longest())[:, None] < trials.end)[..., None]
-            inputs += np.float32(self.input_noise * sqrt(2 / ALPHA)) * xi * running
+            running = np.arange(self._longest())[:, None] < trials.end
+            xi = np.random.default_rng(rng).standard_normal((int(running.sum()), self.n_in), np.float32)
+            inputs[running] += np.float32(self.input_noise * sqrt(2 / ALPHA)) * xi
         return inputs, targets, mask
 
     def rule_of(self, inputs: Array) -> Array:

@@ -73,7 +73,7 @@ def test_a_setting_of_the_task_is_remembered(tmp_path):
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
-        (["nosuch"], 1, "unknown task 'nosuch'; known: flip-flop, function-approximation"),
+        (["nosuch"], 1, "unknown task 'nosuch'; known: cognitive, flip-flop"),
         (["regulator", "--activation", "swish"], 1, "unknown activation 'swish'; known:"),
         (["regulator", "-o", "no/such/model.pt"], 1, "the folder no/such does not exist"),
         (["regulator", "--lr", "-1"], 1, "lr must be a finite number > 0; found -1"),
