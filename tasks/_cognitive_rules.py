@@ -47,7 +47,10 @@ class Timing:
 
 @dataclass(frozen=True)
 class Rule:
+    """title: the paper's name. wanted: where to point, in words."""
+
     title: str
+    wanted: str
     timing: Timing
     stimuli: Callable[[np.random.Generator, int, float], Stimuli]
     answer: Answer
@@ -175,24 +178,40 @@ def _category(theta: Array) -> Array:
 
 
 RULES: dict[str, Rule] = {
-    "go": Rule("Go", GO, _one, _towards),
-    "rt-go": Rule("RT Go", REACT, _one, _towards),
-    "dly-go": Rule("Dly Go", REMEMBER, _one, _towards),
-    "anti": Rule("Anti", GO, _one, _away),
-    "rt-anti": Rule("RT Anti", REACT, _one, _away),
-    "dly-anti": Rule("Dly Anti", REMEMBER, _one, _away),
-    "dm1": Rule("DM 1", COMPARE, _graded_in((0,), FINE), _strongest(0)),
-    "dm2": Rule("DM 2", COMPARE, _graded_in((1,), FINE), _strongest(1)),
-    "ctx-dm1": Rule("Ctx DM 1", COMPARE, _graded_in(BOTH, FINE), _strongest(0)),
-    "ctx-dm2": Rule("Ctx DM 2", COMPARE, _graded_in(BOTH, FINE), _strongest(1)),
-    "multsen-dm": Rule("MultSen DM", COMPARE, _graded_over(FINE), _strongest(*BOTH)),
-    "dly-dm1": Rule("Dly DM 1", COMPARE_LATER, _graded_in((0,), COARSE), _strongest(0)),
-    "dly-dm2": Rule("Dly DM 2", COMPARE_LATER, _graded_in((1,), COARSE), _strongest(1)),
-    "ctx-dly-dm1": Rule("Ctx Dly DM 1", COMPARE_LATER, _graded_in(BOTH, COARSE), _strongest(0)),
-    "ctx-dly-dm2": Rule("Ctx Dly DM 2", COMPARE_LATER, _graded_in(BOTH, COARSE), _strongest(1)),
-    "multsen-dly-dm": Rule("MultSen Dly DM", COMPARE_LATER, _graded_over(COARSE), _strongest(*BOTH)),
-    "dms": Rule("DMS", MATCH, _samples, _second_if(True, _itself)),
-    "dnms": Rule("DNMS", MATCH, _samples, _second_if(False, _itself)),
-    "dmc": Rule("DMC", CATEGORIZE, _categories, _second_if(True, _category)),
-    "dnmc": Rule("DNMC", CATEGORIZE, _categories, _second_if(False, _category)),
+    "go": Rule("Go", "at what is shown, on the signal", GO, _one, _towards),
+    "rt-go": Rule("RT Go", "at what is shown, at once", REACT, _one, _towards),
+    "dly-go": Rule("Dly Go", "at what was shown", REMEMBER, _one, _towards),
+    "anti": Rule("Anti", "away from what is shown, on the signal", GO, _one, _away),
+    "rt-anti": Rule("RT Anti", "away from what is shown, at once", REACT, _one, _away),
+    "dly-anti": Rule("Dly Anti", "away from what was shown", REMEMBER, _one, _away),
+    "dm1": Rule("DM 1", "at the stronger, in ring 1", COMPARE, _graded_in((0,), FINE), _strongest(0)),
+    "dm2": Rule("DM 2", "at the stronger, in ring 2", COMPARE, _graded_in((1,), FINE), _strongest(1)),
+    "ctx-dm1": Rule("Ctx DM 1", "at the stronger in ring 1, not 2", COMPARE, _graded_in(BOTH, FINE), _strongest(0)),
+    "ctx-dm2": Rule("Ctx DM 2", "at the stronger in ring 2, not 1", COMPARE, _graded_in(BOTH, FINE), _strongest(1)),
+    "multsen-dm": Rule(
+        "MultSen DM", "at the stronger in both together", COMPARE, _graded_over(FINE), _strongest(*BOTH)
+    ),
+    "dly-dm1": Rule(
+        "Dly DM 1", "at the stronger in turn, in ring 1", COMPARE_LATER, _graded_in((0,), COARSE), _strongest(0)
+    ),
+    "dly-dm2": Rule(
+        "Dly DM 2", "at the stronger in turn, in ring 2", COMPARE_LATER, _graded_in((1,), COARSE), _strongest(1)
+    ),
+    "ctx-dly-dm1": Rule(
+        "Ctx Dly DM 1", "at the stronger in turn, ring 1 not 2", COMPARE_LATER, _graded_in(BOTH, COARSE), _strongest(0)
+    ),
+    "ctx-dly-dm2": Rule(
+        "Ctx Dly DM 2", "at the stronger in turn, ring 2 not 1", COMPARE_LATER, _graded_in(BOTH, COARSE), _strongest(1)
+    ),
+    "multsen-dly-dm": Rule(
+        "MultSen Dly DM",
+        "at the stronger in turn, both together",
+        COMPARE_LATER,
+        _graded_over(COARSE),
+        _strongest(*BOTH),
+    ),
+    "dms": Rule("DMS", "at the second if it is as the first", MATCH, _samples, _second_if(True, _itself)),
+    "dnms": Rule("DNMS", "at the second if it is not as the first", MATCH, _samples, _second_if(False, _itself)),
+    "dmc": Rule("DMC", "at the second if in the same half", CATEGORIZE, _categories, _second_if(True, _category)),
+    "dnmc": Rule("DNMC", "at the second if in the other half", CATEGORIZE, _categories, _second_if(False, _category)),
 }

@@ -89,8 +89,8 @@ class Cognitive(Task):
 
     @property
     def titles(self) -> list[str]:
-        """What the paper calls them."""
-        return [RULES[name].title for name in self.rule_names]
+        """What the paper calls them, and where to point."""
+        return [f"{RULES[name].title}: {RULES[name].wanted}" for name in self.rule_names]
 
     @property
     def n_in(self) -> int:  # type: ignore[override]  # settings decide it

@@ -15,6 +15,7 @@ from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
+from fpanalysis.figures.trials import plot_trial, trials_figure
 
 __all__ = [
     "PANELS",
@@ -39,7 +40,9 @@ __all__ = [
     "plot_regulator",
     "plot_shift",
     "plot_transmission",
+    "plot_trial",
     "plot_valley",
     "regulator_figure",
     "shift_figure",
+    "trials_figure",
 ]
