@@ -42,10 +42,10 @@ class Cognitive(Task):
     ring : int
         Units of a ring, n; 1 + 2 n + rules inputs, 1 + n outputs.
     scale : float
-        Factor on the durations of all epochs but the response, whose length tau decides.
+        Factor on the durations of all epochs but the response, whose length tau decides; 0.25 to 10.
     contrast : float
-        Factor on the coherences, which are +-0.01 to +-0.08 in the decision tasks, +-0.08 to +-0.32 in their delayed
-        versions.
+        Factor, up to 2.5, on the coherences, which are +-0.01 to +-0.08 in the decision tasks, +-0.08 to +-0.32 in
+        their delayed versions.
     rules : str
         Names of the tasks in use, separated by commas, or "all"; each has a rule input, in this order.
     input_noise : float
@@ -71,12 +71,14 @@ class Cognitive(Task):
     )
 
     def __post_init__(self) -> None:
-        if self.ring != int(self.ring) or self.ring < 4:
+        if not isinstance(self.ring, int) or self.ring < 4:
             raise InputError(f"ring must be a whole number >= 4, to tell directions apart; found {self.ring}")
-        for name, lowest in (("scale", 0), ("contrast", 0)):
-            value = getattr(self, name)
-            if not (isfinite(value) and value > lowest):
-                raise InputError(f"{name} must be a finite number > 0; found {value}")
+        if not 0.25 <= self.scale <= 10:
+            raise InputError(
+                f"scale must be in [0.25, 10]; found {self.scale}: with less, no step would count before some responses"
+            )
+        if not 0 < self.contrast <= 2.5:
+            raise InputError(f"contrast must be in (0, 2.5], so that no stimulus is negative; found {self.contrast}")
         if not (isfinite(self.input_noise) and self.input_noise >= 0):
             raise InputError(f"input_noise must be a finite number >= 0; found {self.input_noise}")
         names = self.rule_names

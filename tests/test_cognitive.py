@@ -170,6 +170,16 @@ def drawn(name, n=1000, scale=1.0, contrast=1.0, seed=0):
     return Trials.draw([RULES[name]], n, scale, contrast, np.random.default_rng(seed))
 
 
+@pytest.mark.parametrize("scale", [0.25, 10.0])
+def test_every_response_counts_and_so_does_the_wait_before_it(scale):
+    task = get_task("cognitive", scale=scale, contrast=2.5, **NO_NOISE)
+    rules = [RULES[name] for name in task.rule_names]
+    trials = Trials.draw(rules, 400, scale, 2.5, np.random.default_rng(0))
+    assert trials.strength.min() >= 0
+    assert trials.go.min() > 5 < (trials.end - trials.go).min()
+    assert trials.end.max() <= task.T
+
+
 def test_every_rule_is_as_likely(paper):
     counts = np.bincount(paper.rule_of(paper.batch(2000, rng=0)[0]), minlength=20)
     assert abs(counts - 100).max() < 4 * np.sqrt(2000 * 0.05 * 0.95)
@@ -285,8 +295,9 @@ def test_conditions_are_moments_of_trials():
     ("settings", "message"),
     [
         ({"ring": 3}, r"ring must be a whole number >= 4, to tell directions apart; found 3"),
-        ({"scale": 0}, r"scale must be a finite number > 0; found 0"),
-        ({"contrast": float("nan")}, r"contrast must be a finite number > 0; found nan"),
+        ({"ring": 16.0}, r"ring must be a whole number >= 4, to tell directions apart; found 16\.0"),
+        ({"scale": 0.2}, r"scale must be in \[0\.25, 10\]; found 0\.2: with less, no step would count before"),
+        ({"contrast": float("nan")}, r"contrast must be in \(0, 2\.5\], so that no stimulus is negative; found nan"),
         ({"input_noise": -1}, r"input_noise must be a finite number >= 0; found -1"),
         ({"rules": "go,jump"}, r"rules has no 'jump'; known: all, or some of go, rt-go"),
         ({"rules": "go,go"}, r"rules must name each task once; found 'go,go'"),
