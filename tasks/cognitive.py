@@ -7,6 +7,7 @@ outputs must point in the right direction once the response begins, not before. 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite, pi, sqrt
 from typing import ClassVar
@@ -172,22 +173,24 @@ class Cognitive(Task):
     def conditions(self) -> tuple[Array, Array]:
         """For each task, what is constant while it waits: fixation and rule, at which fixation is wanted whatever is
         remembered. And where the stimulus stays on during the response, so that the input decides it: the response
-        to four directions in ring 1."""
-        return _conditions(self)
+        to four directions in ring 1. `condition_names` tells them apart."""
+        inputs, targets = zip(*[part for _, *part in self._conditions()], strict=True)
+        return np.array(inputs), np.array(targets)
 
+    @property
+    def condition_names(self) -> list[str]:
+        """Of each of `conditions`: "dly-go waiting", "anti responding to 90", in degrees, ..."""
+        return [name for name, *_ in self._conditions()]
 
-def _conditions(task: Cognitive) -> tuple[Array, Array]:
-    theta = 2 * pi / DIRECTIONS * np.arange(DIRECTIONS)
-    inputs, targets = [], []
-    for k, name in enumerate(task.rule_names):
-        rule, timing = np.eye(len(task.rule_names))[k], RULES[name].timing
-        inputs.append(np.concatenate([[1], np.zeros(2 * task.ring), rule]))
-        targets.append(np.concatenate([[PEAK], np.full(task.ring, BASE)]))
-        if timing.shown[0][1] < len(timing.epochs):
-            continue
-        strength = np.zeros((DIRECTIONS, 2, 2))
-        answer = RULES[name].answer(np.stack([theta, theta], 1), strength)
-        for shown, right in zip(bump(theta, task.ring), bump(answer, task.ring), strict=True):
-            inputs.append(np.concatenate([[not timing.cue], shown, np.zeros(task.ring), rule]))
-            targets.append(np.concatenate([[BASE], BASE + right]))
-    return np.array(inputs), np.array(targets)
+    def _conditions(self) -> Iterator[tuple[str, Array, Array]]:
+        blank = np.zeros(self.ring)
+        for name, rule in zip(self.rule_names, np.eye(len(self.rule_names)), strict=True):
+            timing = RULES[name].timing
+            yield f"{name} waiting", np.concatenate([[1], blank, blank, rule]), np.concatenate([[PEAK], BASE + blank])
+            if timing.shown[0][1] < len(timing.epochs):
+                continue
+            theta = 2 * pi / DIRECTIONS * np.arange(DIRECTIONS)
+            answer = RULES[name].answer(theta[:, None], np.empty(0))
+            for at, shown, right in zip(theta, bump(theta, self.ring), bump(answer, self.ring), strict=True):
+                inputs = np.concatenate([[not timing.cue], shown, blank, rule])
+                yield f"{name} responding to {np.degrees(at):.0f}", inputs, np.concatenate([[BASE], BASE + right])

@@ -277,6 +277,9 @@ def test_conditions_are_moments_of_trials():
     task = get_task("cognitive", **NO_NOISE)
     conditions, targets = task.conditions()
     assert conditions.shape == (20 + 4 * 4, task.n_in)
+    assert task.condition_names[:3] == ["go waiting", "go responding to 0", "go responding to 90"]
+    assert task.condition_names[10] == "dly-go waiting"
+    assert len(task.condition_names) == 36
     for name in ("anti", "rt-go", "dms"):
         k = task.rule_names.index(name)
         mine = conditions[:, 33 + k] == 1
