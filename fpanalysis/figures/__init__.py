@@ -12,6 +12,7 @@ from fpanalysis.figures.incentive import (
     plot_valley,
 )
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
+from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
@@ -27,6 +28,7 @@ __all__ = [
     "fixed_points_figure",
     "incentive_figure",
     "loss_figure",
+    "maze_figure",
     "phase_figure",
     "plot_attenuation",
     "plot_bifurcations",
@@ -35,6 +37,7 @@ __all__ = [
     "plot_fixed_points",
     "plot_incentive",
     "plot_loss_curve",
+    "plot_maze",
     "plot_outputs",
     "plot_phase_diagram",
     "plot_regulator",
