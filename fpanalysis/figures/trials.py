@@ -104,7 +104,7 @@ def trials_figure(
         raise InputError(f"titles, inputs, targets, outputs and go must be as many, at least one; found {lengths}")
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(3.1 * columns + 0.4, 2.2 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(3.1 * columns + 0.4, 2.5 * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for k in range(count):
         plot_trial(inputs[k], targets[k], outputs[k], go[k], dt, titles[k], axes[k])
