@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -52,14 +51,19 @@ class Settings:
     def M(self) -> int:
         return len(self.seed)
 
+    @property
+    def layers(self) -> list[int] | None:
+        """Of a feedforward network."""
+        return self.task_settings.get("layers")
+
 
 class Run:
     """M networks in training: model, Adam state, random streams, losses and the number of steps done.
 
-    `connections` says by 0 and 1 which weights exist, by parameter name; those that do not stay as they start.
+    Weights that `task.connections` does not have stay as they start.
     """
 
-    def __init__(self, task: Task, settings: Settings, connections: Mapping[str, NDArray[Any]] | None = None) -> None:
+    def __init__(self, task: Task, settings: Settings) -> None:
         self.task, self.settings = task, settings
         seeds = sorted(set(settings.seed))
         self.member = torch.tensor([seeds.index(seed) for seed in settings.seed], device=settings.device)
@@ -68,7 +72,7 @@ class Run:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in task.trainable)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        exist = {name: self.model.W.new_tensor(part) for name, part in (connections or {}).items()}
+        exist = {name: self.model.W.new_tensor(part) for name, part in task.connections().items()}
         self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
         self.adam = torch.optim.Adam(self.trained, lr=settings.lr, fused=True)
         self.gradient = Gradient(self.model, task.feedback)

@@ -26,7 +26,7 @@ import fpanalysis
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, check_writable, one_line
-from fpanalysis.tasks import Task, get_task
+from fpanalysis.tasks import Task, get_task, layered
 
 from ._run import Run, Settings
 
@@ -83,7 +83,8 @@ class Training:
         s = self.settings
         training = {"steps": s.steps, "lr": s.lr, "batch": s.batch, "clip": s.clip, "seed": s.seed[m]}
         versions = {"fpanalysis": fpanalysis.__version__, "torch": torch.__version__, "numpy": np.__version__}
-        return {
+        layers = {"layers": s.layers} if s.layers else {}
+        return layers | {
             "task": s.task,
             "task_settings": dict(s.task_settings),
             "training": training | {"final_loss": self.final_loss(m)},
@@ -99,6 +100,7 @@ def train(
     placement: str | Sequence[str] = "in",
     activation: str | dict[str, Any] | Activation | None = None,
     form: str = "rate",
+    layers: Sequence[int] | None = None,
     size: int | None = None,
     gamma: float | None = None,
     steps: int | None = None,
@@ -119,6 +121,8 @@ def train(
     task : Task or str
     seed, sigma, placement : one value, or M of them
         Together they make the stack: ``seed=range(4), sigma=0.5`` are four networks that differ in seed.
+    layers : sequence of int, optional
+        Sizes of the layers of a feedforward network (`fpanalysis.feedforward`), for a task with constant inputs.
     clip : float
         Largest gradient norm of a network.
     threads : int
@@ -141,6 +145,7 @@ def train(
         A loss that stops being finite is no exception here: see `Training`.
     """
     task = get_task(task) if isinstance(task, str) else task
+    task = task if layers is None else layered(task, layers)
     default = task.defaults
     settings = Settings(
         task=task.name,
@@ -156,6 +161,7 @@ def train(
         clip=_above_zero("clip", clip),
         device=_device(device),
     )
+    _check_layers(settings)
     if partial is not None:
         check_writable(partial)
     elif resume:
@@ -253,6 +259,15 @@ def _device(name: str) -> str:
             f"device must be one that torch can use here; found {name!r} ({one_line(str(error))})"
         ) from None
     return name
+
+
+def _check_layers(settings: Settings) -> None:
+    found = (settings.gamma, settings.form)
+    if settings.layers and found != (1, "rate"):
+        raise InputError(
+            f"gamma must be 1 and form 'rate' with layers, where a step is a layer; found gamma={found[0]:g}, "
+            f"form={found[1]!r}"
+        )
 
 
 def _above_zero(name: str, value: float) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 
 from fpanalysis.results import InputError
 
+from ._layered import layered
 from ._task import REGISTRY, Defaults, Feedback, Task
 
-__all__ = ["Defaults", "Feedback", "Task", "available", "get_task"]
+__all__ = ["Defaults", "Feedback", "Task", "available", "get_task", "layered"]
 
 
 def available() -> list[str]:
@@ -27,21 +28,23 @@ def available() -> list[str]:
 
 
 def get_task(name: str, **settings: Any) -> Task:
-    """The task of that name; `settings` replace its default settings.
+    """The task of that name; `settings` replace its default settings, and `layers` of these sizes make it one for a
+    feedforward network.
 
     Raises
     ------
     InputError
-        For an unknown name, or a setting that the task does not have or cannot use.
+        For an unknown name, a setting that the task does not have or cannot use, or layers that cannot do the task.
     """
     known = available()
     if name not in known:
         raise InputError(f"unknown task {name!r}; known: {', '.join(known)}")
-    kind = REGISTRY[name]
+    kind, layers = REGISTRY[name], settings.pop("layers", None)
     unknown = sorted(set(settings) - set(kind.setting_names()))
     if unknown:
         raise InputError(f"task {name!r} has no setting {unknown[0]!r}; it has {', '.join(kind.setting_names())}")
-    return kind(**settings)
+    task = kind(**settings)
+    return task if layers is None else layered(task, layers)
 
 
 @cache

@@ -6,13 +6,14 @@ with targets[t] is read from the state after step t. The loss of a trial is the 
 
     loss = sum mask (z - z*)^2 / sum mask
 
-A task is a frozen dataclass: its fields are its settings, what a checkpoint remembers of it.
+A task is a frozen dataclass: its fields are its settings, numbers and words, what a checkpoint remembers of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,6 +88,11 @@ class Task:
             REGISTRY[cls.name] = cls
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for kind, called in ((str, "word"), (Real, "number")):
+                if isinstance(field.default, kind) and not isinstance(value, kind):
+                    raise InputError(f"{field.name} must be a {called}; found {value!r}")
         if self.T < 1 or not 1 <= self.counted <= self.T:
             raise InputError(f"T must be >= 1 and counted in 1..T; found T={self.T}, counted={self.counted}")
 
@@ -120,6 +126,10 @@ class Task:
     def initialize(self, size: int, rng: int | np.random.Generator) -> dict[str, Array]:
         """The untrained W (N, N), b (N,), W_in (N, n_in), W_out (n_out, N) and b_out (n_out,), N = size."""
         raise NotImplementedError(f"task {self.name!r} has no initial weights")
+
+    def connections(self) -> dict[str, Array]:
+        """Which weights exist, 1 or 0, for each of W, W_in and W_out that is not full; the others stay zero."""
+        return {}
 
     def initial_state(self, targets: Array, size: int) -> Array:
         """The state (B, N) that trials with these targets (T, B, n_out) start from: zero."""

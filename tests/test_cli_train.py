@@ -70,6 +70,14 @@ def test_a_setting_of_the_task_is_remembered(tmp_path):
     np.testing.assert_array_equal(net.targets, [[0.1]])
 
 
+def test_a_setting_may_be_a_word(tmp_path):
+    out = tmp_path / "model.pt"
+    assert run("path-integration", "--setting", "inputs=speed-heading", *QUICK, "-o", out).exit_code == 0
+    net = fpa.load(out)
+    assert net.info["task_settings"]["inputs"] == "speed-heading"
+    assert net.n_in == 3
+
+
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
@@ -82,7 +90,9 @@ def test_a_setting_of_the_task_is_remembered(tmp_path):
         (["regulator", "--resume"], 1, "no unfinished training at model.pt.partial"),
         (["regulator", "--noise", "1e30", "--steps", "5"], 1, "not finite at step 1 of 5; use a smaller lr"),
         (["regulator", "--placement", "beside"], 2, "'beside' is not one of 'in', 'out'"),
-        (["regulator", "--setting", "c"], 2, "is not NAME=NUMBER"),
+        (["regulator", "--setting", "c"], 2, "is not NAME=VALUE"),
+        (["regulator", "--setting", "c=big"], 1, "c must be a number; found 'big'"),
+        (["path-integration", "--setting", "inputs=3"], 1, "inputs must be a word; found 3"),
         ([], 2, "Missing argument 'TASK'"),
     ],
 )

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fpanalysis.cli._options import Numbers
+
 if TYPE_CHECKING:
     from fpanalysis.models import Training
     from fpanalysis.tasks import Task
 
 
 class Assignment(click.ParamType):
-    """A named number: ``c=0.1``."""
+    """A named number or word: ``c=0.1``."""
 
     name = "NAME=VALUE"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        name, _, number = str(value).partition("=")
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float | str]:
+        name, _, given = str(value).partition("=")
+        if not name or not given:
+            self.fail(f"{value!r} is not NAME=VALUE, such as c=0.1", param, ctx)
         try:
-            return name, int(number) if number.lstrip("-").isdecimal() else float(number)
+            return name, int(given) if given.lstrip("-").isdecimal() else float(given)
         except ValueError:
-            self.fail(f"{value!r} is not NAME=NUMBER, such as c=0.1", param, ctx)
+            return name, given
 
 
 @click.command()
@@ -32,6 +36,8 @@ class Assignment(click.ParamType):
               help="Noise inside or outside the activation.")  # fmt: skip
 @click.option("--activation", metavar="NAME", help="relu, softplus, tanh, ...  [default: the task's]")
 @click.option("--noise", type=float, help="Training noise sigma, per step.  [default: the task's]")
+@click.option("--layers", type=Numbers(), metavar="N,N,...",
+              help="A feedforward network with layers of these sizes, such as 64,64,64.")  # fmt: skip
 @click.option("--size", type=int, help="Neurons.  [default: the task's]")
 @click.option("--gamma", type=float, help="dt / tau, in (0, 1].  [default: the task's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
@@ -46,7 +52,8 @@ class Assignment(click.ParamType):
 def command(
     ctx: click.Context,
     task: str,
-    setting: tuple[tuple[str, float], ...],
+    setting: tuple[tuple[str, float | str], ...],
+    layers: tuple[float, ...] | None,
     output: Path,
     resume: bool,
     noise: float | None,
@@ -71,7 +78,7 @@ def command(
     from fpanalysis.results import check_writable
     from fpanalysis.tasks import get_task
 
-    chosen = get_task(task, **dict(setting))
+    chosen = get_task(task, **dict(setting), layers=layers)
     if settings["activation"] is not None:
         get_activation(settings["activation"])
     check_writable(output)
@@ -142,7 +149,9 @@ def _typed(ctx: click.Context) -> str:
         if not given or parameter.name == "resume":
             continue
         if parameter.name == "setting":
-            words += [word for name, number in value for word in ("--setting", f"{name}={number}")]
+            words += [word for name, given in value for word in ("--setting", f"{name}={given}")]
+        elif parameter.name == "layers":
+            words += ["--layers", ",".join(f"{size:g}" for size in value)]
         else:
             words += [str(value)] if isinstance(parameter, click.Argument) else [parameter.opts[0], str(value)]
     return shlex.join(words)
