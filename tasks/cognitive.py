@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite, pi, sqrt
+from math import pi, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +24,10 @@ TAU = 100.0  #: ms
 ALPHA = DT / TAU
 WITHIN = 0.2 * pi  #: how far off the right direction a response may be
 DIRECTIONS = 4  #: at which responses are analysed
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,18 @@ class Cognitive(Task):
 
     def __post_init__(self) -> None:
         if not isinstance(self.ring, int) or self.ring < 4:
-            raise InputError(f"ring must be a whole number >= 4, to tell directions apart; found {self.ring}")
-        if not 0.25 <= self.scale <= 10:
+            raise InputError(f"ring must be a whole number >= 4, to tell directions apart; found {self.ring!r}")
+        if not (_number(self.scale) and 0.25 <= self.scale <= 10):
             raise InputError(
-                f"scale must be in [0.25, 10]; found {self.scale}: with less, no step would count before some responses"
+                f"scale must be in [0.25, 10]; found {self.scale!r}: with less, no step would count before some "
+                "responses"
             )
-        if not 0 < self.contrast <= 2.5:
-            raise InputError(f"contrast must be in (0, 2.5], so that no stimulus is negative; found {self.contrast}")
-        if not (isfinite(self.input_noise) and self.input_noise >= 0):
-            raise InputError(f"input_noise must be a finite number >= 0; found {self.input_noise}")
+        if not (_number(self.contrast) and 0 < self.contrast <= 2.5):
+            raise InputError(f"contrast must be in (0, 2.5], so that no stimulus is negative; found {self.contrast!r}")
+        if not (_number(self.input_noise) and 0 <= self.input_noise <= 1):
+            raise InputError(f"input_noise must be in [0, 1]; found {self.input_noise!r}")
+        if not isinstance(self.rules, str):
+            raise InputError(f"rules must be names separated by commas, or 'all'; found {self.rules!r}")
         names = self.rule_names
         unknown = sorted(set(names) - set(RULES))
         if unknown:
