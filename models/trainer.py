@@ -146,6 +146,39 @@ def train(
     """
     task = get_task(task) if isinstance(task, str) else task
     task = task if layers is None else layered(task, layers)
+    settings = settings_of(
+        task, seed=seed, sigma=sigma, placement=placement, activation=activation, form=form, size=size, gamma=gamma,
+        steps=steps, batch=batch, lr=lr, clip=clip, device=device,
+    )  # fmt: skip
+    if partial is not None:
+        check_writable(partial)
+    elif resume:
+        raise InputError("resume needs partial, the file of the unfinished training")
+    with torch_threads(threads):
+        run = Run(task, settings)
+        if partial is not None:
+            run.restore(partial) if resume else Path(partial).unlink(missing_ok=True)
+        _finish(run, progress, partial, save_every)
+    return Training(settings, run.losses, tuple(run.diverged()), run)
+
+
+def settings_of(
+    task: Task,
+    *,
+    seed: int | Sequence[int] = 0,
+    sigma: float | Sequence[float] | None = None,
+    placement: str | Sequence[str] = "in",
+    activation: str | dict[str, Any] | Activation | None = None,
+    form: str = "rate",
+    size: int | None = None,
+    gamma: float | None = None,
+    steps: int | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    clip: float = 1.0,
+    device: str = "cpu",
+) -> Settings:
+    """The settings that `train` would use, checked, with the task's defaults for None."""
     default = task.defaults
     settings = Settings(
         task=task.name,
@@ -162,16 +195,7 @@ def train(
         device=_device(device),
     )
     _check_layers(settings)
-    if partial is not None:
-        check_writable(partial)
-    elif resume:
-        raise InputError("resume needs partial, the file of the unfinished training")
-    with torch_threads(threads):
-        run = Run(task, settings)
-        if partial is not None:
-            run.restore(partial) if resume else Path(partial).unlink(missing_ok=True)
-        _finish(run, progress, partial, save_every)
-    return Training(settings, run.losses, tuple(run.diverged()), run)
+    return settings
 
 
 @contextlib.contextmanager

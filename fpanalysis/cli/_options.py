@@ -65,3 +65,27 @@ class NoiseRange(Numbers):
         if any(level < 0 for level in levels):
             self.fail(f"{value!r} holds a negative noise level; sigma is a standard deviation, >= 0", param, ctx)
         return levels
+
+
+class Several(click.ParamType):
+    """One value or a comma-separated list of them, each of one kind: a tuple."""
+
+    def __init__(self, kind: click.ParamType, name: str = "") -> None:
+        self.kind = kind
+        self.name = name or kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        return tuple(self.kind.convert(part.strip(), param, ctx) for part in value.split(","))
+
+
+class Levels(NoiseRange):
+    """Noise levels to train at: one, or several as a range or a list."""
+
+    name = "SIGMA"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, str) and ":" not in value:
+            return Several(click.FLOAT).convert(value, param, ctx)
+        return super().convert(value, param, ctx)

@@ -1,4 +1,4 @@
-"""``fpanalysis train``: a network trained with noise, ready to be analysed."""
+"""``fpanalysis train``: a network trained with noise, ready to be analysed, or a whole study of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fpanalysis.cli._options import Numbers
+from fpanalysis.cli._options import WIDE, Levels, Numbers, Several
+from fpanalysis.cli._report import FIGURE_TYPES, check_suffix
+from fpanalysis.results import check_writable
 
 if TYPE_CHECKING:
     from fpanalysis.models import Training
@@ -30,24 +32,33 @@ class Assignment(click.ParamType):
             return name, given
 
 
-@click.command()
+AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of which several values make a study
+
+
+@click.command(context_settings=WIDE)
 @click.argument("task")
-@click.option("--placement", type=click.Choice(["in", "out"]), default="in", show_default=True,
-              help="Noise inside or outside the activation.")  # fmt: skip
-@click.option("--activation", metavar="NAME", help="relu, softplus, tanh, ...  [default: the task's]")
-@click.option("--noise", type=float, help="Training noise sigma, per step.  [default: the task's]")
+@click.option("--placement", type=Several(click.Choice(["in", "out"])), metavar="in|out", default="in",
+              show_default=True, help="Noise inside or outside the activation.")  # fmt: skip
+@click.option("--activation", type=Several(click.STRING), metavar="NAME",
+              help="relu, softplus, tanh, ...  [default: the task's]")  # fmt: skip
+@click.option("--noise", type=Levels(), help="Training noise sigma, per step.  [default: the task's]")
 @click.option("--layers", type=Numbers(), metavar="N,N,...",
               help="A feedforward network with layers of these sizes, such as 64,64,64.")  # fmt: skip
-@click.option("--size", type=int, help="Neurons.  [default: the task's]")
-@click.option("--gamma", type=float, help="dt / tau, in (0, 1].  [default: the task's]")
+@click.option("--size", type=Several(click.INT), metavar="N", help="Neurons.  [default: the task's]")
+@click.option("--gamma", type=Several(click.FLOAT), metavar="GAMMA", help="dt / tau, in (0, 1].  [default: the task's]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
+@click.option("--seeds", type=click.IntRange(min=1), help="A study: so many seeds, from --seed on.")
 @click.option("--steps", type=int, help="Training steps.  [default: the task's]")
 @click.option("--batch", type=int, help="Trials per step.  [default: the task's]")
 @click.option("--lr", type=float, help="First learning rate of Adam.  [default: the task's]")
 @click.option("--setting", type=Assignment(), multiple=True, help="A setting of the task, such as c=0.1 (repeatable).")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch.")
-@click.option("--resume", is_flag=True, help="Go on from OUTPUT.partial, which an interrupted training leaves.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.pt", show_default=True)
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of torch, in each process.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Of a study.")
+@click.option("--device", default="cpu", show_default=True, help="Where torch trains: cpu, cuda, ...")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training or study, or extend a study.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.pt", show_default=True,
+              help="The network's file, or the study's folder.")  # fmt: skip
+@click.option("--figure", "figure_path", metavar="FILE", help="Draw a study's learning curves (.png, .pdf, .svg).")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -56,7 +67,9 @@ def command(
     layers: tuple[float, ...] | None,
     output: Path,
     resume: bool,
-    noise: float | None,
+    seeds: int | None,
+    processes: int,
+    figure_path: str | None,
     **settings: Any,
 ) -> None:
     """Train a network on TASK, such as function-approximation or flip-flop (an unknown one lists them all).
@@ -64,24 +77,66 @@ def command(
     Ctrl-C keeps what was done in OUTPUT.partial; the same command with --resume goes on from there, to the
     same network as without the interruption.
 
+    --seeds, or several values (a,b,c) of --noise, --placement, --activation, --size or --gamma, make a study: every
+    combination is trained into the folder OUTPUT, with a manifest.json. It is resumed, and extended by further values,
+    in the same way.
+
     \b
-    Example:
+    Examples:
       $ fpanalysis train function-approximation --noise 0.5 -o model.pt
       wrote model.pt: relu, N = 64, noise in, sigma = 0.5
-      training loss, last 50 steps   0.006156
+      training loss, last 50 steps   0.006159
       test loss at noise 0.5         0.005838 +- 8e-05
-      test loss, noise removed       0.4755
-      R = removed / at noise         81.4
+      test loss, noise removed       0.4759
+      R = removed / at noise         81.5
       next: fpanalysis shift model.pt --noise 0:0.5
+
+    \b
+      $ fpanalysis train regulator --noise 0.1,0.5 --placement in,out --seeds 4 -o regulators
+      regulators: regulator, 16 of 16 networks trained
+    \b
+      activation  placement  noise  trained  final loss                range
+            relu         in    0.1   4 of 4    0.000436   0.000349 - 0.00048
+            relu         in    0.5   4 of 4     0.00431    0.00379 - 0.00459
+            relu        out    0.1   4 of 4     0.00043  0.000346 - 0.000531
+            relu        out    0.5   4 of 4     0.00748    0.00637 - 0.00821
+    \b
+      next: fpanalysis preference regulators
     """
     from fpanalysis.activations import get_activation
-    from fpanalysis.results import check_writable
     from fpanalysis.tasks import get_task
 
     chosen = get_task(task, **dict(setting), layers=layers)
-    if settings["activation"] is not None:
-        get_activation(settings["activation"])
+    for name in settings["activation"] or ():
+        get_activation(name)
+    several = seeds is not None or any(len(settings[name] or ()) > 1 for name in AXES)
+    noise = settings.pop("noise")
+    if several:
+        from fpanalysis.cli._study import run_study
+
+        _check_study(output, figure_path)
+        settings["seed"] = range(settings["seed"], settings["seed"] + (seeds or 1))
+        settings |= {"sigma": noise, "resume": resume, "processes": processes}
+        run_study(chosen, output, figure_path, f"{_typed(ctx)} --resume", **settings)
+        return
+    if figure_path is not None or processes > 1:
+        raise click.UsageError("--figure and --processes are for a study: several networks, such as --seeds 8")
     check_writable(output)
+    one = {name: value[0] if isinstance(value, tuple) else value for name, value in settings.items()}
+    _train_one(ctx, chosen, output, resume, sigma=None if noise is None else noise[0], **one)
+
+
+def _check_study(output: Path, figure: str | None) -> None:
+    """Refuse, before anything is trained, what cannot be written."""
+    if output.suffix == ".pt":
+        raise click.UsageError(f"several networks make a study, which needs a folder: -o DIR; found {output}")
+    check_suffix("--figure", figure, FIGURE_TYPES)
+    if figure is not None and Path(figure).resolve().parent != output.resolve():
+        check_writable(figure)
+
+
+def _train_one(ctx: click.Context, task: Task, output: Path, resume: bool, **settings: Any) -> None:
+    """Train one network into the file `output`, and say how it does without its noise."""
     partial = output.with_name(output.name + ".partial")
     if partial.exists() and not resume:
         click.echo(
@@ -91,13 +146,13 @@ def command(
     from fpanalysis.checkpoint import save
 
     try:
-        training = _train(chosen, sigma=noise, partial=partial, resume=resume, **settings)
+        training = _train(task, partial=partial, resume=resume, **settings)
     except KeyboardInterrupt:
         kept = f"what was done is in {partial}. Go on with: {_typed(ctx)} --resume"
         raise click.ClickException(f"interrupted; {kept if partial.exists() else 'nothing was done yet'}") from None
     partial.unlink(missing_ok=True)  # also after a training that diverged: there is nothing to go on with
     save(training.network(), output)
-    _report(chosen, training, output)
+    _report(task, training, output)
 
 
 def _train(task: Task, **settings: Any) -> Training:
@@ -153,5 +208,6 @@ def _typed(ctx: click.Context) -> str:
         elif parameter.name == "layers":
             words += ["--layers", ",".join(f"{size:g}" for size in value)]
         else:
-            words += [str(value)] if isinstance(parameter, click.Argument) else [parameter.opts[0], str(value)]
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [text] if isinstance(parameter, click.Argument) else [parameter.opts[0], text]
     return shlex.join(words)

@@ -11,6 +11,7 @@ from fpanalysis.figures.incentive import (
     plot_phase_diagram,
     plot_valley,
 )
+from fpanalysis.figures.learning import learning_curves_figure, plot_learning_curves
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
 from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
@@ -27,6 +28,7 @@ __all__ = [
     "density_figure",
     "fixed_points_figure",
     "incentive_figure",
+    "learning_curves_figure",
     "loss_figure",
     "maze_figure",
     "phase_figure",
@@ -36,6 +38,7 @@ __all__ = [
     "plot_density_2d",
     "plot_fixed_points",
     "plot_incentive",
+    "plot_learning_curves",
     "plot_loss_curve",
     "plot_maze",
     "plot_outputs",
