@@ -18,6 +18,7 @@ from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fi
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
+from fpanalysis.figures.trials import plot_trial, trials_figure
 
 __all__ = [
     "PANELS",
@@ -47,8 +48,10 @@ __all__ = [
     "plot_shift",
     "plot_sweep",
     "plot_transmission",
+    "plot_trial",
     "plot_valley",
     "regulator_figure",
     "shift_figure",
     "sweep_figure",
+    "trials_figure",
 ]
