@@ -22,6 +22,7 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError, write_atomically
 from fpanalysis.tasks import Task
 
+from ._adam import Adam
 from ._gradient import Gradient, Trials
 from .ctrnn import CTRNN
 
@@ -74,7 +75,7 @@ class Run:
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         exist = {name: self.model.W.new_tensor(part) for name, part in task.connections().items()}
         self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
-        self.adam = torch.optim.Adam(self.trained, lr=settings.lr, fused=True)
+        self.adam = Adam(self.trained)
         self.gradient = Gradient(self.model, task.feedback)
         self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
         self.noise = [
@@ -87,13 +88,12 @@ class Run:
     def step(self) -> NDArray[np.float32]:
         """One step of Adam for every network, with the learning rate on a cosine to zero; the losses (M,)."""
         s = self.settings
-        self.adam.param_groups[0]["lr"] = s.lr * (1 + cos(pi * self.done / s.steps)) / 2
         losses = self.gradient(self._trials())
         for parameter, exist in self.exist:
             if parameter.grad is not None:
                 parameter.grad.mul_(exist)
         _clip_each(self.trained, s.clip)
-        self.adam.step()
+        self.adam.step(s.lr * (1 + cos(pi * self.done / s.steps)) / 2)
         self.losses[self.done] = losses.cpu().numpy()
         self.done += 1
         return self.losses[self.done - 1]

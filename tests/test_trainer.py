@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 import fpanalysis as fpa
 from fpanalysis.models import _run, evaluate, train
+from fpanalysis.models._adam import Adam
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
 
@@ -176,6 +179,41 @@ def test_a_step_is_adam_with_clipped_gradient_and_cosine_learning_rate():
         adam.step()
     trained = train(task, seed=3, sigma=0, clip=0.05, **QUICK).network()
     assert_same_up_to_rounding(trained, model.to_network())
+
+
+def test_adam_is_torchs_own_bit_for_bit_and_reads_its_state():
+    def parameters():
+        draw = torch.Generator().manual_seed(0)
+        return [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((3, 5, 5), (3, 5))]
+
+    def step(optimiser, owned, seed, *lr):
+        draw = torch.Generator().manual_seed(seed)
+        for p in owned:
+            p.grad = torch.randn(p.shape, generator=draw)
+        optimiser.step(*lr)
+
+    own, other = parameters(), parameters()
+    ours, theirs = Adam(own), torch.optim.Adam(other, fused=True)
+    for k in range(4):
+        theirs.param_groups[0]["lr"] = lr = 1e-2 / (k + 1)
+        step(ours, own, k, lr)
+        step(theirs, other, k)
+    assert all(torch.equal(p, q) for p, q in zip(own, other, strict=True))
+    assert not torch.equal(own[0], parameters()[0])
+    again = Adam(own)
+    again.load_state_dict(theirs.state_dict())
+    step(again, own, 9, lr)
+    step(theirs, other, 9)
+    assert all(torch.equal(p, q) for p, q in zip(own, other, strict=True))
+
+
+def test_training_does_not_start_torchs_compiler():
+    """A second of every start."""
+    code = (
+        "import sys; from fpanalysis.models import train; train('regulator', steps=2, batch=2); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_only_trainable_parameters_move(regulators):
