@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fpanalysis import checkpoint
 from fpanalysis.results import InputError, check_writable, one_line, write_atomically
 
-from ._study_plan import StudyNetwork, TrainingStatus
+from ._outcome import TrainingStatus
+from ._study_plan import StudyNetwork
 
 SCHEMA = "fpanalysis.study/1"
 MANIFEST, LOSSES, LOCK = "manifest.json", "losses.npz", ".lock"

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +21,9 @@ from fpanalysis import checkpoint
 from fpanalysis.results import InputError
 
 from . import _study_folder as files
-from ._study_plan import Plan, StudyNetwork, TrainingStatus, largest_stack, stacked
-from ._study_workers import LEARNED, Finished, Job, bins, trained
+from ._outcome import TrainingStatus
+from ._study_plan import Plan, StudyNetwork, largest_stack, stacked
+from ._study_workers import Finished, Job, bins, trained
 
 
 class StudyProgress(NamedTuple):
@@ -125,13 +125,12 @@ class StudyRun:
             self._write()
 
     def _jobs(self, threads: int) -> list[Job]:
-        floor = LEARNED * self.manifest["constant_loss"] or inf  # a constant target cannot be beaten
-        settings = self.plan.settings | {"threads": threads}
+        settings, constant = self.plan.settings | {"threads": threads}, self.manifest["constant_loss"]
         stacks: dict[int, list[StudyNetwork]] = {}
         for network in self.networks:
             stacks.setdefault(network.stack, []).append(network)
         wanted = {network.stack for network in self.pending}
-        return [Job(self.plan.task, self.folder, tuple(stacks[k]), settings, floor) for k in sorted(wanted)]
+        return [Job(self.plan.task, self.folder, tuple(stacks[k]), settings, constant) for k in sorted(wanted)]
 
     def _record(self, finished: Finished) -> None:
         rows = {network.name: m for m, network in enumerate(self.networks)}

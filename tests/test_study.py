@@ -11,7 +11,8 @@ import pytest
 
 import fpanalysis as fpa
 from fpanalysis.models import TrainingStatus, _study_plan, read_study, train, train_study
-from fpanalysis.models._study_plan import combinations, constant_loss, stacked
+from fpanalysis.models._outcome import constant_loss
+from fpanalysis.models._study_plan import combinations, stacked
 from fpanalysis.models._study_workers import bins, thinned
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
