@@ -194,6 +194,8 @@ def held(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat()):
+                raise BlockingIOError  # the run that held it ended in between, and a third one has made its own
         except OSError:
             raise InputError(f"another run is training the study in {folder}: wait for it, or stop it") from None
         try:

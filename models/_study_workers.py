@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -120,7 +120,8 @@ def _dealt(jobs: Sequence[Job], processes: int, tell: Tell) -> Generator[Finishe
     events, stop = context.Queue(), context.Event()
     pool = ProcessPoolExecutor(processes, context, _start_worker, (events, stop))
     try:
-        futures = [pool.submit(_work, job) for job in jobs]
+        with _interrupts_held():
+            futures = [pool.submit(_work, job) for job in jobs]
         yield from _finished(futures, events, tell)
     except BrokenProcessPool:
         raise InputError(
@@ -130,6 +131,19 @@ def _dealt(jobs: Sequence[Job], processes: int, tell: Tell) -> Generator[Finishe
     finally:
         stop.set()  # after an interrupt or a failure: the others save their state at the end of the step
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started here never see a Ctrl-C, not even while they import; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover  Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _finished(futures: Sequence[Future[Finished]], events: Any, tell: Tell) -> Generator[Finished, None, None]:
@@ -163,6 +177,8 @@ def _end_with_parent() -> None:
 
 
 def _work(job: Job) -> Finished:
+    if _worker["stop"].is_set():
+        raise KeyboardInterrupt
     _worker["busy"] = True
     try:
         return train_stack(job, _report)

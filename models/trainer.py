@@ -230,6 +230,8 @@ def _finish(run: Run, progress: Progress | None, partial: str | os.PathLike[str]
                 saved = time.monotonic()
         if partial is not None:
             run.save(partial)
+        if interrupted.is_set():  # in the last instants: a study must not go on to its next stack
+            raise KeyboardInterrupt
 
 
 def _all_lost(run: Run) -> bool:
@@ -241,7 +243,8 @@ def _deferred_interrupt(wanted: bool) -> Iterator[threading.Event]:
     """Let the first Ctrl-C set the event instead of breaking a step in two; the second one breaks."""
     interrupted = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    if not wanted or threading.current_thread() is not threading.main_thread() or before is None:
+    heard = before not in (None, signal.SIG_IGN) and threading.current_thread() is threading.main_thread()
+    if not wanted or not heard:
         yield interrupted
         return
 

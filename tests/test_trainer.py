@@ -109,6 +109,16 @@ def test_a_second_signal_does_not_wait_and_never_saves_half_a_step(tmp_path, mon
     assert not partial.exists()
 
 
+def test_a_signal_that_this_process_ignores_stays_ignored(tmp_path):
+    """As a shell starts what a script runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = train(TASK, partial=tmp_path / "p", progress=lambda *_: os.kill(os.getpid(), signal.SIGINT), **QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert np.isfinite(done.losses).all()
+
+
 def test_a_killed_training_resumes_from_the_last_periodic_save(tmp_path):
     partial = tmp_path / "net.pt.partial"
 
