@@ -140,9 +140,7 @@ class Run:
         """Go back to the state that `save` wrote; refused, naming the difference, if its settings were others."""
         if not Path(path).is_file():
             raise InputError(f"no unfinished training at {path}: start it without resume")
-        state = checkpoint.read(path)
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise InputError(f"{path} is not an unfinished training ({FORMAT!r}): start without resume")
+        state = unfinished(path)
         saved, wanted = state["settings"], dataclasses.asdict(self.settings)
         differing = [f"{k} {saved.get(k)!r}, now {v!r}" for k, v in wanted.items() if saved.get(k) != v]
         if differing:
@@ -158,6 +156,14 @@ class Run:
             rng.bit_generator.state = rng_state
         for generator, generator_state in zip(self.noise, state["noise"], strict=True):
             generator.set_state(generator_state)
+
+
+def unfinished(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `Run.save` wrote to `path`; refused if it is anything else."""
+    state = checkpoint.read(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is not an unfinished training ({FORMAT!r}): start without resume")
+    return state
 
 
 def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSequence) -> Network:

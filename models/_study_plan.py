@@ -88,15 +88,17 @@ def planned(task: Task, axes: Mapping[str, Any], settings: Mapping[str, Any]) ->
     Raises
     ------
     InputError
-        If one of them makes no network: one seed of each is made here.
+        If one of them makes no network: every size, activation and gamma is tried here with one noise level, and
+        every noise level and placement at the least size, one network at a time.
     """
     lists = {name: _listed(name, axes[name], getattr(task.defaults, name, None)) for name in AXES}
     lists["activation"] = [get_activation(value).config() for value in lists["activation"]]
-    placement, sigma = zip(*product(lists["placement"], lists["sigma"]), strict=True)
+    shapes = sorted(product(*(lists[name] for name in AXES[:3])), key=lambda shape: shape[1])
+    levels = list(product(lists["placement"], lists["sigma"]))
     shared: dict[str, Any] = {}
-    for shape in product(*(lists[name] for name in AXES[:3])):
-        own = dict(zip(AXES[:3], shape, strict=True))
-        found = settings_of(task, seed=min(lists["seed"]), sigma=sigma, placement=placement, **own, **settings)
+    for shape, (placement, sigma) in [*product(shapes[:1], levels), *product(shapes[1:], levels[:1])]:
+        own = dict(zip(AXES[:3], shape, strict=True)) | {"placement": placement, "sigma": sigma}
+        found = settings_of(task, seed=min(lists["seed"]), **own, **settings)
         Run(task, found)
         shared = {name: value for name, value in asdict(found).items() if name not in (*AXES, "task", "task_settings")}
     return Plan(task, shared, tuple(combinations(task, lists)), constant_loss(task))

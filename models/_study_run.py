@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 import fpanalysis
-from fpanalysis import checkpoint
 from fpanalysis.results import InputError
 
 from . import _study_folder as files
 from ._outcome import TrainingStatus
+from ._run import unfinished
 from ._study_plan import Plan, StudyNetwork, largest_stack, stacked
 from ._study_workers import Finished, Job, bins, trained
 
@@ -95,10 +95,12 @@ class StudyRun:
         for stack in sorted(pending):
             path = files.partial(self.folder, stack)
             try:
-                checkpoint.read(path) if path.exists() else None
+                unfinished(path) if path.is_file() else None
             except InputError:
                 path.unlink()
-                self.notes.append(f"{path.name} was damaged: its networks were trained from their beginning")
+                self.notes.append(
+                    f"{path.name} was damaged, or of another version: its networks were trained from their beginning"
+                )
 
     @property
     def pending(self) -> list[StudyNetwork]:
