@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fpanalysis import checkpoint
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, write_atomically
+from fpanalysis.results import InputError
 from fpanalysis.tasks import Task
 
 from ._adam import Adam
@@ -133,8 +133,7 @@ class Run:
             "noise": [generator.get_state() for generator in self.noise],
             "losses": torch.from_numpy(self.losses),
         }
-        with write_atomically(path) as temporary:
-            torch.save(state, temporary)
+        checkpoint.write(state, path)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go back to the state that `save` wrote; refused, naming the difference, if its settings were others."""
