@@ -208,7 +208,7 @@ def remove_leftovers(folder: Path, pending: set[int]) -> None:
     """Partial files of finished stacks, and the unfinished writes of a run that was killed."""
     for path in folder.glob("stack-*.partial"):
         number = path.stem.removeprefix("stack-")
-        if not number.isdecimal() or int(number) not in pending:
+        if path.is_file() and (not number.isdecimal() or int(number) not in pending):
             path.unlink(missing_ok=True)
     for pattern in (".manifest.*.json", ".losses.*.npz", ".stack-*.partial"):
         for path in folder.glob(pattern):

@@ -156,7 +156,8 @@ class _Watch:
         self, networks: list[StudyNetwork], jobs: list[Job], steps: int, call: Callable[[StudyProgress], None] | None
     ) -> None:
         self.networks, self.steps, self.call = tuple(networks), steps, call
-        self.rows = {job.stack: [networks.index(member) for member in job.members] for job in jobs}
+        row = {network.name: m for m, network in enumerate(networks)}
+        self.rows = {job.stack: [row[member.name] for member in job.members] for job in jobs}
         trained_before = sum(network.stack not in self.rows for network in networks)
         self.done = {-1: trained_before * steps}
         self.losses = np.array([np.nan if n.final_loss is None else n.final_loss for n in networks])

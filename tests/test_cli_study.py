@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import subprocess
@@ -114,6 +115,14 @@ def test_what_cannot_be_used_is_one_clear_line(args, status, message, tmp_path, 
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_a_long_study_says_now_and_then_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("fpanalysis.cli._study.SILENT", 0.0)
+    result = run(TASK, "--placement", "in,out", *TINY, "-o", tmp_path / "s")
+    first, second = result.stderr.splitlines()[:2]
+    assert re.fullmatch(r"50% of 2 networks, loss in [\d.]+, out [\d.]+", first)
+    assert second.startswith("100% of 2 networks")
 
 
 def test_a_range_of_noise_is_a_list(tmp_path):

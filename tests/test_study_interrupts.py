@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_process_that_is_started_never_sees_a_ctrl_c():
 
     def start():
         with _study_workers._interrupts_held():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             started.append(subprocess.run([sys.executable, "-c", code], check=False))
 
     with pytest.raises(KeyboardInterrupt):
