@@ -14,8 +14,9 @@ from click.testing import CliRunner
 import fpanalysis as fpa
 from fpanalysis.cli import main
 
-#: the command in a process that says when it has taken 5 steps
+#: the command in a process that says when it has taken 5 steps, and whether torch's compiler was started for them
 TELLING = """
+import sys
 from fpanalysis.cli import main
 from fpanalysis.models._run import Run
 
@@ -24,7 +25,7 @@ step = Run.step
 def telling(run):
     losses = step(run)
     if run.done == 5:
-        print("step 5", flush=True)
+        print("step 5,", "torch._dynamo" in sys.modules, flush=True)
     return losses
 
 Run.step = telling
@@ -117,7 +118,7 @@ def test_after_ctrl_c_the_command_it_names_goes_on_to_the_same_network(tmp_path)
         [sys.executable, "-c", TELLING, *words, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
-    assert child.stdout.readline() == "step 5\n"
+    assert child.stdout.readline() == "step 5, False\n", "a second of every start"
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 1, stderr
