@@ -108,6 +108,11 @@ class Task:
         """Keyword arguments that make this task again: plain numbers and strings."""
         return dataclasses.asdict(self)
 
+    @property
+    def held(self) -> bool:
+        """Whether a trial is one constant input, as `trials` draws it: then the conditions stand for the trials."""
+        return type(self).batch is Task.batch and self.feedback is None
+
     def trials(self, batch_size: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Constant inputs (B, n_in) and wanted outputs (B, n_out) of a random batch."""
         raise NotImplementedError(f"task {self.name!r} has no trials")

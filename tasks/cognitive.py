@@ -36,8 +36,10 @@ class Cognitive(Task):
     and half the time, a signal among the same input noise is half as clear: twice the contrast puts that right.
 
     The default noise is the paper's sigma_rec = 0.05, inside the activation: sigma = 0.05 sqrt(2 / 0.2) = 0.158. What
-    differs from the paper's networks: the outputs are linear (there: a sigmoid), and the mask is the weight of the
-    squared error (the public code squares the mask as well, which trained more slowly here).
+    differs from the paper's networks: the outputs are linear (there: a sigmoid); the mask is the weight of the squared
+    error (the public code squares the mask as well, which trained more slowly here); all rules are as likely (there:
+    ctx-dm1 and ctx-dm2 five times as likely, being the hardest); and a trial in which fixation is broken fails (the
+    public code scores its last step alone).
 
     Parameters
     ----------

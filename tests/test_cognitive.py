@@ -7,6 +7,8 @@ from math import exp, pi
 import numpy as np
 import pytest
 
+import fpanalysis as fpa
+from fpanalysis.cli._batch import batch_of
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
 from fpanalysis.tasks._cognitive_rules import RULES
@@ -337,3 +339,18 @@ def test_networks_learn_it_and_are_scored():
         outputs.append(net.output(h))
     assert min(task.accuracy(np.array(outputs), batch).values()) > 0.9
     np.testing.assert_array_equal(net.conditions, task.conditions()[0])
+
+
+def test_a_network_is_judged_on_trials_not_on_its_conditions():
+    """Held at its conditions it mostly waits: R was 0.96 there, whatever becomes of the responses."""
+    task = get_task("cognitive", rules="go", ring=8, scale=0.25)
+    inputs, targets = task.conditions()
+    weights = {name: np.float64(part) for name, part in task.initialize(6, rng=0).items()}
+    info = {"task": "cognitive", "task_settings": task.settings()}
+    net = fpa.Network(**weights, gamma=0.2, sigma=0.1, conditions=inputs, targets=targets, info=info)
+    chosen = batch_of(net, seed=3)
+    assert chosen.source == "32 trials of cognitive"
+    for part, expected in zip(chosen.batch, task.batch(32, rng=3), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    with pytest.raises(InputError, match=r"steps can be chosen only for held inputs; the trials of cognitive have 51"):
+        batch_of(net, steps=20)

@@ -64,6 +64,20 @@ def test_function_approximation_starts_with_gain_0_8():
     assert W.var() * 64 / 0.8**2 == pytest.approx(1, abs=4 * np.sqrt(2 / 4096))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *[(name, {}) for name in ("function-approximation", "regulator", "flip-flop", "maze", "path-integration")],
+        ("cognitive", {"input_noise": 0}),
+        ("function-approximation", {"layers": [4, 3]}),
+    ],
+)
+def test_trials_are_held_where_nothing_changes_in_them(name, settings):
+    task = get_task(name, **settings)
+    inputs, targets, _ = task.batch(20, rng=0)
+    assert task.held == (not np.ptp(inputs, axis=0).any() and not np.ptp(targets, axis=0).any())
+
+
 def test_conditions_span_the_inputs():
     conditions, targets = get_task("function-approximation").conditions()
     np.testing.assert_allclose(conditions[:, 0], np.linspace(-1, 1, 11))
