@@ -71,6 +71,10 @@ class Layered(Task):
     def score(self, outputs: Array, batch: Batch) -> Array:
         return self.of.score(outputs, batch)
 
+    @property
+    def condition_names(self) -> list[str]:
+        return self.of.condition_names
+
     def conditions(self) -> tuple[Array, Array | None]:
         return self.of.conditions()
 

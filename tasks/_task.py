@@ -149,6 +149,11 @@ class Task:
         in a closed loop."""
         raise NotImplementedError(f"task {self.name!r} has no score")
 
+    @property
+    def condition_names(self) -> list[str]:
+        """What to call each of `conditions`, in words of two or more; none where their numbers say it."""
+        return []
+
     def conditions(self) -> tuple[Array, Array | None]:
         """Constant inputs (n_cond, n_in) to analyse a trained network at, and the outputs (n_cond, n_out) wanted
         there; None where the input alone does not decide them."""
