@@ -51,6 +51,19 @@ def test_commands_know_conditions_by_name(file, tmp_path):
     assert "--input 'go jumping': no condition is called so; known: go waiting, go responding to 0" in refused
 
 
+@pytest.mark.parametrize("command", ["fixed-points", "shift", "stationary", "bias"])
+def test_a_network_that_steers_a_point_is_said_to_be_held(command, tmp_path):
+    task = get_task("maze")
+    weights = {name: 0.3 * part for name, part in task.initialize(4, rng=0).items()}
+    path = tmp_path / "maze.pt"
+    for info, noted in (({"task": "maze", "task_settings": task.settings()}, True), ({}, False)):
+        fpa.save(fpa.Network(**weights, gamma=0.2, sigma=0.1, info=info), path)
+        done = CliRunner().invoke(main, [command, str(path), "--input", "0.4,-0.2", "--json", "-"])
+        assert done.exit_code == 0
+        assert json.loads(done.stdout)["schema"] == f"fpanalysis.{command}/1"
+        assert ("Here its input is held, as it never is in the task" in done.stderr) == noted
+
+
 def test_conditions_without_names_go_by_their_number(file):
     net = fpa.load(file)
     others = dataclasses.replace(net, conditions=2 * net.conditions, targets=None)

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
     from fpanalysis.network import Network
     from fpanalysis.system import System
+    from fpanalysis.tasks import Task
 
 LONG = 8  #: numbers above which an input goes by the number of its condition
+LOOP = (
+    "note: the network steers a point by what it sees. Here its input is held, as it never is in the task: it may "
+    "grow without bound. 'fpanalysis preference' judges it in its loop."
+)
 FEW = 4  #: inputs that need no bar
 HELP = "Constant input to analyse at, or a condition's name where 'fpanalysis inspect' tells names; repeatable."
 
@@ -36,27 +41,36 @@ def names(net: System) -> list[str]:
     import numpy as np
 
     from fpanalysis.network import Network
-    from fpanalysis.tasks import remembered
 
     if not isinstance(net, Network) or net.conditions is None:
         return []
-    try:
-        task = remembered(net.info)
-    except InputError:  # settings that the task no longer takes: its conditions are numbers
-        task = None
+    task = _task(net)
     if task and task.condition_names and np.array_equal(task.conditions()[0], net.conditions):
         return task.condition_names
     return [f"condition {k}" for k in range(len(net.conditions))] if net.n_in > LONG else []
 
 
+def _task(net: Network) -> Task | None:
+    """What it was trained on; None if that is not known, or no longer takes the settings that the file has."""
+    from fpanalysis.tasks import remembered
+
+    try:
+        return remembered(net.info)
+    except InputError:
+        return None
+
+
 def chosen(net: Network, inputs: tuple[Any, ...]) -> list[list[float]] | None:
-    """The values of --input as numbers; None where it is not given.
+    """The values of --input as numbers; None where it is not given. A network that steers a point gets a note.
 
     Raises
     ------
     InputError
         For a name that no condition has.
     """
+    task = _task(net)
+    if task and task.feedback and not net.moved:
+        click.echo(LOOP, err=True)
     known = names(net) if any(isinstance(u, str) for u in inputs) else []
     for u in inputs:
         if isinstance(u, str) and u not in known:
