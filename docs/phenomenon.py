@@ -56,6 +56,7 @@ class Family:
 
 SINE = "function-approximation"
 BOTH = "--placement in,out --seeds 4"
+SUITE = "cognitive --placement in,out --seeds 2"
 FAMILIES = [
     Family(
         "Function approximation",
@@ -85,7 +86,8 @@ FAMILIES = [
         "Layers of rectified neurons with noise in each; an input u passes once and must give sin(pi u).",
         [
             Study("feedforward-1x64", f"{SINE} --layers 64 --noise 0.5,1 {BOTH}"),
-            Study("feedforward-3x128", f"{SINE} --layers 128,128,128 --noise 0.5,1 {BOTH}"),
+            Study("feedforward-3x64", f"{SINE} --layers 64,64,64 --noise 0.5,1 {BOTH}"),
+            Study("feedforward-3x64-fast", f"{SINE} --layers 64,64,64 --lr 0.02 --noise 0.5,1 {BOTH}"),
         ],
     ),
     Family(
@@ -104,7 +106,11 @@ FAMILIES = [
     Family(
         "Cognitive suite",
         "Twenty tasks of one network, told by a rule input.",
-        [Study("cognitive", "cognitive --noise 0.5,1 --placement in,out --seeds 2")],
+        [
+            Study("cognitive", f"{SUITE} --noise 0.158,0.5,1 --steps 8000"),
+            Study("cognitive-short", f"{SUITE} --noise 0.158,1 --steps 2000"),
+            Study("cognitive-size", f"{SUITE} --size 48,192 --noise 1 --steps 4000"),
+        ],
     ),
 ]
 
