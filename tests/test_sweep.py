@@ -329,6 +329,12 @@ def test_the_figure_draws_the_curves(folder):
     plt.close(ax.figure)
     styles = styles_of([dataclasses.replace(found.groups[0], apart=f" {k}") for k in range(12)])
     assert len({tuple(style.values()) for style in styles.values()}) == 12
+    many = [dataclasses.replace(found.groups[1], apart=f" with a long name {k}") for k in range(9)]
+    figure = sweep_figure(dataclasses.replace(found, groups=tuple(many)))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert min(ax.get_window_extent().height for ax in figure.axes) > 100
     done = run(folder, *QUICK, "--figure", folder / "all.png")
     assert done.exit_code == 0
     assert (folder / "all.png").stat().st_size > 20_000

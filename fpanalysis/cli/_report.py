@@ -24,16 +24,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console, needed = Console(highlight=False), 0
     grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=False)
     for k, name in enumerate(columns):
         left, texts = name in ("status", "completeness"), [name, *(row[k] for row in rows)]
         least = max((len(word) for text in texts for word in text.split()), default=0)
         whole = not left and not any(" " in text for text in texts)
         grid.add_column(name, justify="left" if left else "right", no_wrap=whole, min_width=least)
+        needed += 2 + (max(map(len, texts)) if whole else least)
     for row in rows:
         grid.add_row(*row)
     click.echo()
-    Console(highlight=False).print(grid)
+    console.print(grid, width=max(console.width, needed), crop=False)
     click.echo()
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLOURS = (NOISY, SILENT, SECOND, THIRD, "#E69F00", "#56B4E9")
 PARTS = {"loss": "loss", "bias2": "bias²", "variance": "variance"}
 DASHES = ("-", "--", ":")
+ENTRY, LETTER, LINE = 0.5, 0.065, 0.2  #: inches: width of an entry of the legend and of a letter in it, height
 DECADES = 3.5  #: shown below the largest value of a panel's medians
 
 
@@ -85,7 +86,10 @@ def sweep_figure(sweep: Sweep) -> Any:
         "where the median is least": Line2D([], [], color="0.3", marker="^", ls=""),
         "training noise": Line2D([], [], color="0.6", lw=1, ls=":"),
     }
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    columns = min(3, int(figure.get_figwidth() / (ENTRY + LETTER * max(map(len, labels))))) or 1
+    lines = -(-len(labels) // columns)
+    figure.set_figheight(size[1] + LINE * max(lines - 2, 0))
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
     return figure
 
 
