@@ -169,8 +169,14 @@ def judged(folder: Path, home: Path) -> dict[str, Any]:
         "trained": trained(folder),
         "left_out": left_out,
         "findings": told["findings"],
+        "ratio_error": known([network for group in told["groups"] for network in group["networks"]]),
         "groups": groups,
     }
+
+
+def known(networks: list[dict[str, Any]]) -> float | None:
+    """To what part of it R of each network is known, at 95 %, over runs and drawn trials; None if none has an R."""
+    return max((n["ratio_error"] / n["ratio"] for n in networks if (n["ratio"] or 0) > 0), default=None)
 
 
 def trained(folder: Path) -> dict[str, float] | None:
@@ -199,6 +205,10 @@ def section(study: Study, result: dict[str, Any]) -> str:
     """The words, the table, the figure and the commands of one study."""
     folder = f"studies/{study.name}"
     lines = [study.found, table(result["groups"]), " ".join(result["findings"])]
+    if result.get("ratio_error"):
+        lines.append(
+            f"Over the trials drawn, R of each network is known to {100 * result['ratio_error']:.2g} % (95 %)."
+        )
     if result["left_out"]:
         lines.append(
             "Left out: " + "; ".join(f"{name} ({why})" for name, why in sorted(result["left_out"].items())) + "."
