@@ -109,7 +109,7 @@ FAMILIES = [
         [
             Study("cognitive", f"{SUITE} --noise 0.158,0.5,1 --steps 8000"),
             Study("cognitive-short", f"{SUITE} --noise 0.158,1 --steps 2000"),
-            Study("cognitive-size", f"{SUITE} --size 48,192 --noise 1 --steps 4000"),
+            Study("cognitive-size", f"{SUITE} --size 48,192 --noise 1 --steps 3000"),
         ],
     ),
 ]

@@ -46,8 +46,8 @@ def in_its_loop(net: Network) -> Network:
 
 
 def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
-    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task, as are
-    those of a network in its loop: they start from [h_0, p_0], without inputs.
+    """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
+    no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
 
     Raises
     ------
@@ -68,7 +68,8 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
             f"the network steers a point in a closed loop ({task.name}): what it does at inputs that are held tells "
             "nothing of that; close the loop first, by fpanalysis.closed_loop"
         )
-    if loop or net.conditions is None or net.targets is None:
+    changing = task is not None and not task.held
+    if changing or net.conditions is None or net.targets is None:
         if task is None:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "

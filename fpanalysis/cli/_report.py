@@ -44,11 +44,6 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}g}"
 
 
-def input_text(u: Any) -> str:
-    """A constant input (n_in,), for a table."""
-    return ",".join(f"{value:.4g}" for value in u) if len(u) else "(none)"
-
-
 def check_panels(count: int) -> None:
     """Refuse a figure of more inputs than have room in it."""
     from fpanalysis.figures import PANELS

@@ -21,6 +21,8 @@ SINGLE = (
     *("preferred", "preferred_bias2", "preferred_error", "slope_zero", "slope_training"),
     *("loss_removed", "loss_trained", "ratio", "training_sigma"),
 )  #: numbers of a curve that go into the JSON document
+WORK = 5e8  #: steps x trials x levels x neurons^2 of the longest prediction, about a minute
+LEVELS = 16  #: without --noise
 NEEDED = 1.05  #: R above which a network counts as depending on its noise
 APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
 NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
@@ -57,7 +59,8 @@ def command(
 
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
-    runs check it. A network that steers a point in a closed loop is judged in that loop.
+    runs check it, and stand alone where it would take minutes. A network that steers a point in a closed loop is
+    judged in that loop.
 
     MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
     task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
@@ -123,11 +126,15 @@ def command(
 
 
 def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:
-    """Predicted, and checked by sampling unless `trials` is 0."""
+    """Predicted, and checked by sampling unless `trials` is 0; by sampling alone where a prediction takes minutes."""
     from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
 
     chosen = batch_of(net, steps, seed)
+    T, B = chosen.batch[0].shape[:2]
+    if trials and T * B * (LEVELS if noise is None else len(noise)) * net.N**2 > WORK:
+        sampled = loss_curve(net, chosen.batch, noise, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        return Judged(f"{chosen.source}, by Monte Carlo (to predict takes minutes: --trials 0)", sampled)
     curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
     if not trials:
         return Judged(chosen.source, curve)
