@@ -23,12 +23,23 @@ class Batch(NamedTuple):
 
 
 def in_its_loop(net: Network) -> Network:
-    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`)."""
+    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`).
+
+    Raises
+    ------
+    InputError
+        If it has other inputs or outputs than that task.
+    """
     from fpanalysis.tasks import remembered
 
     task = remembered(net.info)
     if task is None or task.feedback is None or net.moved:
         return net
+    if (net.n_in, net.n_out) != (task.n_in, task.n_out):
+        raise InputError(
+            f"the network has {net.n_in} input(s) and {net.n_out} output(s), but its task {task.name}, whose loop is "
+            f"to be closed, has {task.n_in} and {task.n_out}"
+        )
     from fpanalysis.closed_loop import closed_loop
 
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
