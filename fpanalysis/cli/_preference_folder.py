@@ -19,7 +19,8 @@ MANIFEST = "manifest.json"
 FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of networks that are not to be judged
 NEEDED, NEAR = 1.05, 0.5  #: least R that counts as needing noise, and preferred noise / training noise as near
 LOSSES = {"loss_trained": "loss", "bias2_trained": "bias²", "variance_trained": "variance", "loss_removed": "removed"}
-INPUTS = 32  #: trials drawn from the task
+INPUTS = 128  #: trials drawn from the task: what they leave of R outweighs what the runs do
+RUNS = 32  #: of each, at every noise level
 Z = 1.96  #: standard errors that cover the truth at 95 %
 
 

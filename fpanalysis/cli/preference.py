@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
+from fpanalysis.cli._preference_folder import RUNS as FOLDER_RUNS
 from fpanalysis.cli._preference_folder import judge_folder, success_error
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
@@ -21,6 +22,7 @@ SINGLE = (
     *("preferred", "preferred_bias2", "preferred_error", "slope_zero", "slope_training"),
     *("loss_removed", "loss_trained", "ratio", "training_sigma"),
 )  #: numbers of a curve that go into the JSON document
+RUNS = 128  #: Monte Carlo runs of each input
 WORK = 5e8  #: steps x trials x levels x neurons^2 of the longest prediction, about a minute
 LEVELS = 16  #: without --noise
 NEEDED = 1.05  #: R above which a network counts as depending on its noise
@@ -42,7 +44,8 @@ class Judged(NamedTuple):
 @click.argument("model")
 @click.option("--noise", type=NoiseRange(), help="Test noise: start:stop, start:stop:count or a,b,c.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
-@click.option("--trials", default=128, show_default=True, help="Monte Carlo runs of each input; 0 for none.")
+@click.option("--trials", type=int,
+              help="Monte Carlo runs of each input; 0 for none.  [default: 128; of a folder 32]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and noise.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 @click.option("--figure", "figure_path", metavar="FILE", help="Draw the curve (.png, .pdf, .svg).")
@@ -50,7 +53,7 @@ def command(
     model: str,
     noise: tuple[float, ...] | None,
     steps: int | None,
-    trials: int,
+    trials: int | None,
     seed: int,
     json_path: str | None,
     figure_path: str | None,
@@ -90,6 +93,8 @@ def command(
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
+    if trials is None:
+        trials = FOLDER_RUNS if Path(model).is_dir() else RUNS
     if 0 < trials < 4 or trials < 0:
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
     if Path(model).is_dir():
