@@ -15,7 +15,7 @@ from fpanalysis.cli import main
 
 COMMANDS = (
     *("train", "inspect", "fixed-points", "shift", "stationary"),
-    *("bias", "preference", "denoise", "regulator", "doctor"),
+    *("bias", "preference", "denoise", "regulator", "doctor", "regularizer"),
 )
 
 

@@ -328,7 +328,7 @@ def test_what_is_refused():
         "sigma must be one number": lambda: fpa.regularizer(net, batch, sigma=np.ones((3, 4))),
         "sigma must lie in": lambda: fpa.regularizer(net, batch, sigma=-np.ones((5, 1))),
         "multiplicative must be": lambda: fpa.regularizer(net, batch, multiplicative=-1.0),
-        "smoothed must be > 0": lambda: fpa.regularizer(net, batch, smoothed=0.0),
+        "smoothed must be >= 0": lambda: fpa.regularizer(net, batch, smoothed=0.0),
         "pairs must be": lambda: fpa.regularizer(net, batch, pairs=1),
         "at least one step": lambda: fpa.regularizer(net, (inputs[:0], targets[:0], mask[:0])),
     }.items():
@@ -348,3 +348,38 @@ def test_the_stated_error_covers_the_loss():
         curve = fpa.loss_curve(net, batch, [sigma], "monte-carlo", trials=4000, rng=1)
         assert abs(found.predicted - curve.loss[0]) <= found.error + 2 * curve.error[0]
     assert found.error > 0.3 * abs(found.predicted - found.l)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_direct_part_of_the_shift(way):
+    """What noise bends where it enters: only inside f, and what is left of P without recurrence."""
+    net, batch = random_net(4, 27, **WAYS[way]), random_batch(6, 2, 2, 28)
+    found = fpa.regularizer(net, batch, pairs=0)
+    if way == "in":
+        alone = fpa.regularizer(replace(net, W=np.zeros((4, 4))), batch, pairs=0)
+        np.testing.assert_allclose(alone.P_direct, alone.P, rtol=1e-12)
+        assert 0 < abs(found.P - found.P_direct) < abs(found.P_direct)
+    else:
+        assert found.P_direct == 0
+
+
+def test_smoothing_holds_the_noise_it_absorbs():
+    """About f smoothed by the training noise it gives the loss there to a tenth; about no noise it turns negative."""
+    for name in ("softplus-in-1.0", "tanh-in-0.5"):
+        net = fpa.load(NETWORKS / f"function-approximation-{name}.pt")
+        (inputs, targets, mask), _, _ = batch_of(net)
+        batch = inputs[:, ::2], targets[:, ::2], mask[:, ::2]
+        loss = fpa.loss_curve(net, batch, [net.sigma]).loss[0]
+        about = fpa.regularizer(net, batch, smoothed=net.sigma, pairs=0)
+        assert about.predict(net.sigma, net.sigma) == pytest.approx(loss, rel=0.1)
+        assert fpa.regularizer(net, batch, pairs=0).predicted < 0
+
+
+def test_the_order_of_neurons_is_no_matter():
+    net, batch = random_net(5, 29, activation="tanh"), random_batch(6, 2, 2, 30)
+    order = np.random.default_rng(0).permutation(5)
+    other = replace(net, W=net.W[np.ix_(order, order)], b=net.b[order], W_in=net.W_in[order], W_out=net.W_out[:, order])
+    one, two = (fpa.regularizer(each, batch, multiplicative=0.2, pairs=0) for each in (net, other))
+    np.testing.assert_allclose([two.l, two.P, two.Q], [one.l, one.P, one.Q], rtol=1e-12)
+    np.testing.assert_allclose(two.P_by_neuron, one.P_by_neuron[order], rtol=1e-10)
+    np.testing.assert_allclose(two.Q_by_neuron, one.Q_by_neuron[order], rtol=1e-10)

@@ -49,7 +49,8 @@ class Driven:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Along the T steps: states before each (T, B, N), what enters mu and C (T, B, N), and what the loss makes of it
+    """Along the T steps: states before each (T, B, N), what enters mu, of that the d, and what enters C
+    (T, B, N each), and what the loss makes of it
     after each: l_r r' (T, B, N), l_rr as factors A^T H A with A (T, B, n_out, N), H (T, B, n_out, n_out), and
     l_r r'' diag C (T, B, N).
 
@@ -59,6 +60,7 @@ class Path:
 
     h: Array
     entered: Array
+    direct: Array
     variance: Array
     slope: Array
     A: Array
@@ -78,7 +80,7 @@ class Path:
 def forward(problem: Driven, loss: Loss) -> Path:
     """mu, C, and the loss's P and Q, with all that `backward` needs."""
     net, (T, B, n_out), N = problem.net, problem.targets.shape, problem.net.N
-    states, entered, variance, slopes, bends = np.zeros((5, T, B, N))
+    states, entered, direct, variance, slopes, bends = np.zeros((6, T, B, N))
     A, H = np.zeros((T, B, n_out, N)), np.zeros((T, B, n_out, n_out))
     l, P, Q = np.zeros((3, B))
     z, spread = np.zeros((2, T, B, n_out))
@@ -88,7 +90,8 @@ def forward(problem: Driven, loss: Loss) -> Path:
         u, g = problem.inputs[t], problem.gamma[t]
         states[t] = h
         drift, v = net.disturbance(h, u, problem.sigma[t], problem.multiplicative)
-        entered[t] = g * (net.target_curvature(h, u, C) / 2 + drift)
+        direct[t] = g * drift
+        entered[t] = g * net.target_curvature(h, u, C) / 2 + direct[t]
         variance[t] = g**2 * v
         J = step_jacobian(net, h, u, g)
         mu = np.einsum("bij,bj->bi", J, mu) + entered[t]
@@ -113,24 +116,26 @@ def forward(problem: Driven, loss: Loss) -> Path:
         l += loss.value(*at)
         P += 2 * (slopes[t] * mu).sum(axis=-1) + bends[t].sum(axis=-1)
         Q += np.einsum("bop,bpi,boi->b", H[t], AC, A[t])
-    return Path(states, entered, variance, slopes, A, H, bends, l, P, Q, z, spread, mu, C, diverged, unstable)
+    return Path(states, entered, direct, variance, slopes, A, H, bends, l, P, Q, z, spread, mu, C, diverged, unstable)
 
 
-def backward(problem: Driven, path: Path) -> tuple[Array, Array]:
-    """P and Q by trial and neuron, (B, N) each: of P, where the state bends; of Q, where the noise entered."""
+def backward(problem: Driven, path: Path) -> tuple[Array, Array, Array]:
+    """P, of it the part of the d, and Q by trial and neuron, (B, N) each: of P, where the state bends; of Q, where the
+    noise entered."""
     B, N = path.mu.shape
     k, K = np.zeros((B, N)), np.zeros((B, N, N))
-    P, Q = path.bend.sum(axis=0), np.zeros((B, N))
+    P, direct, Q = path.bend.sum(axis=0), np.zeros((B, N)), np.zeros((B, N))
     for t in reversed(range(len(path.h))):
         k = k + path.slope[t]
         if problem.weight[t].any():
             K = K + path.A[t].swapaxes(-1, -2) @ (path.H[t] @ path.A[t])
         P += 2 * k * path.entered[t]
+        direct += 2 * k * path.direct[t]
         Q += path.variance[t] * np.einsum("bii->bi", K)
         J = step_jacobian(problem.net, path.h[t], problem.inputs[t], problem.gamma[t])
         k = np.einsum("bij,bi->bj", J, k)
         K = J.swapaxes(-1, -2) @ K @ J
-    return P, Q
+    return P, direct, Q
 
 
 def step_jacobian(net: System, h: Array, u: Array, gamma: Array) -> Array:

@@ -21,6 +21,8 @@ class Regularizer:
     ----------
     l, P, Q : loss without noise, P and Q, per unit of eps^2: sums over the trials of their parts.
     l_by_trial, P_by_trial, Q_by_trial : (B,), those parts.
+    P_direct : of P, what the noise inside f bends where it enters, the asymmetric attenuation of the noise itself; the
+        rest is bent on its way through the network. Zero unless the placement is "in".
     P_by_neuron, Q_by_neuron : (N,), which sum to P and Q: at which neuron's nonlinearity the shift of the mean arises,
         and whose noise the variance is. In the current form the bend of f shows in the currents it feeds.
     eps : size of the noise asked for, its largest coefficient.
@@ -38,6 +40,7 @@ class Regularizer:
     l_by_trial: Array
     P_by_trial: Array
     Q_by_trial: Array
+    P_direct: float
     P_by_neuron: Array
     Q_by_neuron: Array
     eps: float
@@ -54,16 +57,25 @@ class Regularizer:
     def predicted(self) -> float:
         return float(self.predict(self.eps))
 
-    def predict(self, eps: ArrayLike) -> Array:
-        """l + eps^2 / 2 (P + Q) at noise of the sizes `eps`."""
-        return np.asarray(self.l + np.asarray(eps, float) ** 2 / 2 * (self.P + self.Q))
+    def predict(self, eps: ArrayLike, absorbed: float = 0.0) -> Array:
+        """l + eps^2 / 2 (P + Q) at noise of the sizes `eps`.
+
+        Where f is smoothed by noise "in" of the size `absorbed`, l holds already what that noise does where it enters,
+        to all orders: P_direct is then of the rest alone,
+
+            l + eps^2 / 2 (P - P_direct + Q) + (eps^2 - absorbed^2) / 2 P_direct
+
+        which carries much further about eps = absorbed than the expansion about no noise.
+        """
+        squared = np.asarray(eps, float) ** 2
+        return np.asarray(self.l + squared / 2 * (self.P + self.Q) - absorbed**2 / 2 * self.P_direct)
 
     @classmethod
     def of(
         cls,
         problem: Driven,
         path: Path,
-        shares: tuple[Array, Array],
+        shares: tuple[Array, Array, Array],
         eps: float,
         runs: Array | None,
         status: Status,
@@ -71,7 +83,7 @@ class Regularizer:
     ) -> Regularizer:
         lost = path.diverged | path.unstable
         l, P, Q = (np.where(lost, np.nan, part) for part in (path.l, path.P, path.Q))
-        P_i, Q_i = (np.where(lost[:, None], np.nan, part) for part in shares)
+        P_i, direct, Q_i = (np.where(lost[:, None], np.nan, part) for part in shares)
         sampled, half = _mean(runs, l)
         predicted = float(l.sum() + eps**2 / 2 * (P.sum() + Q.sum()))
         return cls(
@@ -81,6 +93,7 @@ class Regularizer:
             l_by_trial=l,
             P_by_trial=P,
             Q_by_trial=Q,
+            P_direct=float(direct.sum()),
             P_by_neuron=P_i.sum(axis=0),
             Q_by_neuron=Q_i.sum(axis=0),
             eps=eps,
@@ -101,7 +114,7 @@ class Regularizer:
         trials, neurons = np.full(B, np.nan), np.full(N, np.nan)
         none = float("nan")
         return cls(
-            *(none, none, none, trials, trials, trials, neurons, neurons, eps, none, none, none),
+            *(none, none, none, trials, trials, trials, none, neurons, neurons, eps, none, none, none),
             *(np.full((B, N), np.nan), np.full((B, N, N), np.nan), none, status, provenance),
         )
 

@@ -142,8 +142,8 @@ def _smoothed(net: System, s: ArrayLike) -> Network:
     if not isinstance(net, Network):
         raise InputError(f"smoothed is for a Network, whose activation can be smoothed; found {type(net).__name__}")
     s = of_shape("smoothed", s, () if np.ndim(s) == 0 else (net.N,))
-    if (s <= 0).any():
-        raise InputError(f"smoothed must be > 0: the deviation of the noise that smooths f; found {s.min():g}")
+    if (s < 0).any() or not s.any():
+        raise InputError(f"smoothed must be >= 0, the noise that smooths f, and not all zero; found {s.min():g}")
     return dataclasses.replace(net, activation=smoothed_activation(net.activation, s))
 
 
