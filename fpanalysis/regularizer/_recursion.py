@@ -33,8 +33,8 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Driven:
     """A system on B trials of T steps: inputs (T, B, n_in), targets and weights (T, B, n_out), start (B, N), gamma and
-    sigma (T, N), multiplicative () or (N,); noise of the size eps is eps times these two. A state
-    beyond `far` has diverged."""
+    sigma (T, N), multiplicative () or (N,); noise of the size eps is eps times the last two. A state beyond `far` has
+    diverged."""
 
     net: System
     inputs: Array
@@ -49,10 +49,9 @@ class Driven:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Along the T steps: states before each (T, B, N), what enters mu, of that the d, and what enters C
-    (T, B, N each), and what the loss makes of it
-    after each: l_r r' (T, B, N), l_rr as factors A^T H A with A (T, B, n_out, N), H (T, B, n_out, n_out), and
-    l_r r'' diag C (T, B, N).
+    """Along the T steps: states `h` before each; what is `entered` into mu, of that the `direct` part g d, and the
+    `variance` into C; after each what the loss makes of it, `slope` l_r r', `bend` l_r r'' diag C, (T, B, N) all, and
+    r' l_rr r' = A^T H A with A (T, B, n_out, N), H (T, B, n_out, n_out).
 
     P, Q, l (B,); z and the variance of the outputs (T, B, n_out), mu (B, N) and C (B, N, N) at the end; `diverged` and
     `unstable` (B,) say of which trials the state, or mu and C, grew without bound.
