@@ -55,6 +55,8 @@ _EXPORTS = {
     "loss_curve": "fpanalysis.moments",
     "DenoiseWarning": "fpanalysis.denoise",
     "denoise": "fpanalysis.denoise",
+    "Regularizer": "fpanalysis.regularizer",
+    "regularizer": "fpanalysis.regularizer",
 }
 _MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
 
@@ -73,8 +75,8 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary``, ``shift`` and ``denoise`` are functions, whichever import comes first: the
-    modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
+    """``fpanalysis.stationary``, ``shift``, ``denoise`` and ``regularizer`` are functions, whichever import comes
+    first: the modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _EXPORTS and isinstance(value, ModuleType):

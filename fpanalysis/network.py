@@ -310,6 +310,38 @@ class Network(System):
         noise = 0.0 if xi is None else self.sigma * self.check_state(xi, "xi")
         return (1 - self.gamma) * h + self.gamma * self.activation.f(self.preactivation(h, u) + noise)
 
+    def disturbed(self, h: Array, u: Array, sigma: Array, multiplicative: Array, xi: Array) -> Array:
+        """See `System.disturbed`; noise "in" enters f: f(x + sigma xi) + multiplicative (f(x) - h) xi."""
+        if self._outside:
+            return super().disturbed(h, u, sigma, multiplicative, xi)
+        x = self.preactivation(h, u)
+        F = self.activation.f(x + sigma * xi)
+        return F + multiplicative * (self.activation.f(x) - h) * xi if np.any(multiplicative) else F
+
+    def disturbance(self, h: Array, u: Array, sigma: Array, multiplicative: Array) -> tuple[Array, Array]:
+        """See `System.disturbance`; noise "in" is attenuated asymmetrically: mean f'' sigma^2 / 2, variance
+        (f' sigma + multiplicative (f - h))^2."""
+        if self._outside:
+            return super().disturbance(h, u, sigma, multiplicative)
+        f, x = self.activation, self.preactivation(h, u)
+        return f.d2f(x) * sigma**2 / 2, (f.df(x) * sigma + multiplicative * (f.f(x) - h)) ** 2
+
+    def target_curvature(self, h: Array, u: Array, C: Array) -> Array:
+        """tr(F_p'' C): f'' diag(W C W^T) in the rate form, W (f'' diag(C)) in the current form."""
+        bend = self.activation.d2f(self.preactivation(h, u))
+        if self.form == "rate":
+            return np.asarray(bend * np.einsum("...ij,ij->...i", self.W @ C, self.W))
+        return np.asarray((bend * np.einsum("...ii->...i", C)) @ self.W.T)
+
+    def rate_derivatives(self, h: Array) -> tuple[Array, Array]:
+        """1 and 0 (rate form), f' and f'' (current form)."""
+        return super().rate_derivatives(h) if self.form == "rate" else (self.activation.df(h), self.activation.d2f(h))
+
+    @property
+    def _outside(self) -> bool:
+        """Whether the noise is added to F."""
+        return self.form == "current" or self.placement == "out"
+
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """See `System.variation`; from the range of f' over the pre-activations that the ball reaches."""
         f = self.activation

@@ -111,6 +111,20 @@ class Status(Enum):
         "slow points are sought where F has derivatives, and a network with kinks comes closest to rest on them: "
         "replace ReLU by softplus, or follow trajectories (`settle`, `find_limit_cycles`)",
     )
+    NO_CURVATURE = (
+        "no curvature",
+        "the activation has kinks, where the second derivatives that P and Q are made of do not exist: ask for the "
+        "smoothed one (smoothed=s, the noise that smooths it), or take the network that fpanalysis.denoise gives",
+    )
+    TOO_SHORT = (
+        "too short",
+        "one step shows what its own noise does and nothing of how the network passes it on: give two steps or more",
+    )
+    LOSS_NOT_SMOOTH = (
+        "loss not smooth",
+        "the loss has no second derivative where the outputs are, or a kink within reach of the noise, so the value is "
+        "tentative: use a smooth loss, or Monte Carlo (fpanalysis.loss_curve)",
+    )
     UNDECIDED = (
         "undecided",
         "some trajectories had neither come to rest nor onto a steady motion when their steps were spent (slow decay "

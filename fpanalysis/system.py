@@ -17,6 +17,8 @@ from fpanalysis.results import InputError
 
 Array = NDArray[np.float64]
 
+BEND = 0.01  #: step of a second difference
+
 
 class System(ABC):
     """A recurrent system of N state variables and n_in inputs; `gamma` and `sigma`: one number or (N,).
@@ -140,6 +142,36 @@ class System(ABC):
         """Jacobian of the noise-free step, (..., N, N): (1 - gamma) I + gamma dF/dh."""
         gamma = np.broadcast_to(self.gamma, (self.N,))
         return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
+
+    def disturbed(self, h: Array, u: Array, sigma: Array, multiplicative: Array, xi: Array) -> Array:
+        """What takes the place of F(h, u) under the noise `xi` (..., N): F + (sigma + multiplicative (F - h)) xi."""
+        F = self.target(h, u)
+        return F + (sigma + multiplicative * (F - h)) * xi
+
+    def disturbance(self, h: Array, u: Array, sigma: Array, multiplicative: Array) -> tuple[Array, Array]:
+        """The same for small noise: by how much its mean is off F(h, u), and its variance, to second order in (sigma,
+        multiplicative), (..., N) each; its components are independent."""
+        return np.zeros_like(h), (sigma + multiplicative * (self.target(h, u) - h)) ** 2
+
+    def target_curvature(self, h: Array, u: Array, C: Array) -> Array:
+        """tr(F_p'' C) of each component p of F for covariances C (..., N, N) at `h` (..., N): (..., N).
+
+        Unless a subclass knows better, from second differences of F along the eigenvectors of C, of which those at
+        half the step take off the leading error: to about 1e-8, relative.
+        """
+        variances, axes = np.linalg.eigh(C)
+        F, total = self.target(h, u), np.zeros_like(h)
+        for k in range(self.N):
+            v, bend = axes[..., k], []
+            for step in (BEND, BEND / 2):
+                both = self.target(h + step * v, u) + self.target(h - step * v, u)
+                bend.append((both - 2 * F) / step**2)
+            total += variances[..., k, None] * (4 * bend[1] - bend[0]) / 3
+        return total
+
+    def rate_derivatives(self, h: Array) -> tuple[Array, Array]:
+        """r' and r'' of the rates that are read out, z = W_out r(h) + b_out, one of each state variable: (..., N)."""
+        return np.ones_like(h), np.zeros_like(h)
 
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """How far F and its Jacobian can be from what is computed at `h` (K, N): None where that is not known.

@@ -20,7 +20,10 @@ import fpanalysis
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "scipy", "matplotlib", "xarray", "sympy", "pandas")
 ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures", "fpanalysis.__main__")
-SOLVERS = ("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint")
+SOLVERS = (
+    *("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint"),
+    "regularizer",
+)
 WITH_TORCH = (
     "fpanalysis.checkpoint",
     "fpanalysis.stationary.monte_carlo",
@@ -29,6 +32,7 @@ WITH_TORCH = (
     "fpanalysis.stationary._stacks",
     "fpanalysis.stationary._average",
     "fpanalysis.stationary._settings",
+    "fpanalysis.regularizer._differentiated",
 )
 
 

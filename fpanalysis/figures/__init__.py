@@ -15,6 +15,7 @@ from fpanalysis.figures.learning import learning_curves_figure, plot_learning_cu
 from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
 from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
+from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_neurons, regularizer_figure
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
@@ -44,12 +45,15 @@ __all__ = [
     "plot_maze",
     "plot_outputs",
     "plot_phase_diagram",
+    "plot_regularizer",
+    "plot_regularizer_neurons",
     "plot_regulator",
     "plot_shift",
     "plot_sweep",
     "plot_transmission",
     "plot_trial",
     "plot_valley",
+    "regularizer_figure",
     "regulator_figure",
     "shift_figure",
     "sweep_figure",

@@ -1,0 +1,234 @@
+"""fpanalysis regularizer: what training noise adds to the loss as a regulariser, P + Q, and which neurons carry it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from fpanalysis.cli._options import WIDE
+from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+from fpanalysis.results import InputError
+
+if TYPE_CHECKING:
+    from fpanalysis.cli._batch import Batch
+    from fpanalysis.moments import LossCurve
+    from fpanalysis.network import Array, Network
+    from fpanalysis.regularizer import Regularizer
+
+LONG = 16  #: letters of a name that have room in the table
+MOST = 0.9  #: share of P or Q that the neurons counted carry together
+NEAR = 0.2  #: of the loss, by which a prediction of it may be off and still explain it
+
+
+class Expansion(NamedTuple):
+    """P and Q of the network as it is, or with f `smoothed` by noise of that size, which is `absorbed` where the noise
+    enters f."""
+
+    smoothed: float
+    absorbed: float
+    found: Regularizer
+
+    def predicted(self, sigma: float) -> float:
+        return float(self.found.predict(sigma, self.absorbed))
+
+
+class Judged(NamedTuple):
+    """A network, where its trials come from, the noise, its loss curve, and the expansions of it."""
+
+    name: str
+    net: Network
+    source: str
+    sigma: float
+    curve: LossCurve
+    expansions: list[Expansion]
+
+    @property
+    def loss(self) -> float:
+        return float(self.curve.loss[abs(self.curve.sigma - self.sigma).argmin()])
+
+    def share(self, expansion: Expansion) -> float:
+        """Of the loss at the noise, what the expansion predicts."""
+        return expansion.predicted(self.sigma) / self.loss if self.loss > 0 else float("nan")
+
+    @property
+    def best(self) -> Expansion:
+        return min(self.expansions, key=lambda expansion: abs(self.share(expansion) - 1))
+
+
+@click.command(short_help="What noise adds to the loss: the explicit regulariser P + Q.", context_settings=WIDE)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--noise", type=click.FloatRange(min=0, min_open=True), help="Noise.  [default: training noise]")
+@click.option("--smoothed", type=click.FloatRange(min=0, min_open=True), help="Smooth the activation by this noise.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
+@click.option("--figure", "figure_path", metavar="FILE", help="Draw prediction and loss, and the neurons (.png, ...).")
+def command(
+    models: tuple[str, ...],
+    noise: float | None,
+    smoothed: float | None,
+    steps: int | None,
+    seed: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """What noise adds to the squared error of each MODEL: E l(σ) = l + σ²/2 (P + Q) + O(σ⁴), without sampling.
+
+    P says what the shift of the mean costs (negative: noise brings the output closer to its target), Q what the
+    variance costs; 'share' is what they predict of the loss at the training noise, or at --noise. With noise inside
+    the activation there is a second line: the expansion about the activation smoothed by that noise (f~), which
+    holds the noise's own shift to all orders. Networks with kinks have only that line.
+
+    \b
+    Example:
+      $ fpanalysis regularizer tanh.pt relu.pt --figure regularizer.png
+      model   f         l        P       Q     P+Q     loss   share  status
+       tanh   f    0.0109   -0.337  0.0212  -0.315  0.00222  -1282%  ok
+             f~  0.000722   0.0256  0.0168  0.0424  0.00222    100%  ok
+       relu  f~   0.00181  -0.0165  0.0318  0.0152  0.00689     84%  ok
+      tanh: 11 condition(s), 120 steps, the last 80 count; loss at noise 0.5. A little noise
+      lowers the loss: the shift of the mean goes towards the target (P = -0.337), the
+      variance costs Q = 0.0212. At noise 0.5 the second order about no noise fails (-0.0285
+      against 0.00222); about the smoothed activation it gives 100 % of the loss. ...
+    """
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
+    if figure_path is not None and len(models) > ROWS:
+        raise InputError(f"--figure has room for {ROWS} models; found {len(models)}")
+    judged = [_judged(model, noise, smoothed, steps, seed, figure_path is not None) for model in models]
+    if json_path is not None:
+        write_json(json_path, _document(judged))
+    if figure_path is not None:
+        from fpanalysis.figures import regularizer_figure
+
+        save_figure(figure_path, regularizer_figure([(j.name, j.sigma, j.curve, j.expansions) for j in judged]))
+    if json_path != "-":
+        _print(judged)
+        if figure_path is not None:
+            click.echo(f"Figure: {figure_path}")
+    if any(not e.found.status.ok for j in judged for e in j.expansions) or not all(j.curve.ok for j in judged):
+        raise click.exceptions.Exit(3)
+
+
+ROWS = 6  #: models in one figure
+
+
+def _judged(
+    model: str, noise: float | None, smoothed: float | None, steps: int | None, seed: int, drawn: bool
+) -> Judged:
+    import numpy as np
+
+    from fpanalysis.checkpoint import load
+    from fpanalysis.cli._batch import batch_of, in_its_loop
+    from fpanalysis.moments import loss_curve
+
+    net = in_its_loop(load(model))
+    sigma = float(np.max(net.sigma)) if noise is None else noise
+    if not sigma:
+        raise InputError(f"--noise must be given: {model} was trained without noise, as de-noised networks are")
+    chosen = batch_of(net, steps, seed)
+    levels = np.linspace(0, 1.5 * sigma, 7) if drawn else [0.0, sigma]
+    curve = loss_curve(net, chosen.batch, levels, h0=chosen.h0)
+    expansions = [_expansion(net, chosen, sigma, size) for size in _sizes(net, sigma, smoothed)]
+    return Judged(Path(model).stem, net, chosen.source, sigma, curve, expansions)
+
+
+def _sizes(net: Network, sigma: float, asked: float | None) -> list[float]:
+    """The sizes of noise that f is smoothed by, 0 for f itself: what is asked for; else f, if it has no kinks, and by
+    noise that enters it. Of kinks without such noise the status says what is missing."""
+    if asked is not None:
+        return [asked]
+    inside = net.form == "rate" and net.placement == "in"
+    return [0.0] * (net.smooth or not inside) + [sigma] * inside
+
+
+def _expansion(net: Network, chosen: Batch, sigma: float, size: float) -> Expansion:
+    """About f smoothed by noise of the profile of the network's and that size."""
+    from fpanalysis.regularizer import regularizer
+
+    smoothed = size * net.noise_profile if size else None
+    found = regularizer(net, chosen.batch, sigma=sigma, h0=chosen.h0, smoothed=smoothed, pairs=0)
+    return Expansion(size, size if net.form == "rate" and net.placement == "in" else 0.0, found)
+
+
+def _print(judged: list[Judged]) -> None:
+    columns = ["model", "f", "l", "P", "Q", "P+Q", "loss", "share", "status"]
+    rows = []
+    for j in judged:
+        for k, e in enumerate(j.expansions):
+            r = e.found
+            name = j.name if len(j.name) <= LONG else f"…{j.name[1 - LONG :]}"
+            values = [number(value) for value in (r.l, r.P, r.Q, r.P + r.Q, j.loss)]
+            share = f"{100 * j.share(e):.0f}%" if j.share(e) == j.share(e) else "-"
+            rows.append(["" if k else name, "f~" if e.smoothed else "f", *values, share, r.status.value])
+    table(columns, rows)
+    for j in judged:
+        click.echo(click.wrap_text(f"{j.name}: {' '.join(_findings(j))}", width=88) + "\n")
+
+
+def _findings(j: Judged) -> list[str]:
+    """Sentences: what was analysed and why, and what follows."""
+    texts = [f"{j.source}; loss at noise {j.sigma:.3g}."]
+    bad = [e.found.status for e in j.expansions if not e.found.status.ok]
+    if bad:
+        return [*texts, f"Status {bad[0]}."]
+    if not j.net.smooth:
+        texts.append("The activation has kinks, where P and Q do not exist; they are those of the smoothed one.")
+    first, best = j.expansions[0], j.best
+    r = first.found
+    effect = "lowers" if r.P + r.Q < 0 else "raises"
+    texts.append(f"A little {'more ' if first.absorbed else ''}noise {effect} the loss: {_terms(r)}.")
+    if abs(j.share(first) - 1) > NEAR and best is not first:
+        texts.append(
+            f"At noise {j.sigma:.3g} the second order about no noise fails ({number(first.predicted(j.sigma))} against "
+            f"{number(j.loss)}); about the smoothed activation it gives {100 * j.share(best):.0f} % of the loss."
+        )
+    return [*texts, *(_carriers(name, getattr(best.found, f"{name}_by_neuron")) for name in ("P", "Q"))]
+
+
+def _terms(r: Regularizer) -> str:
+    toward = "towards the target" if r.P < 0 else "away from the target"
+    return f"the shift of the mean goes {toward} (P = {number(r.P)}), the variance costs Q = {number(r.Q)}"
+
+
+def _carriers(name: str, shares: Array) -> str:
+    """How many neurons carry most of the sum of |shares|, and the first three."""
+    sizes = abs(shares)
+    order = sizes.argsort()[::-1]
+    count = min(int((sizes[order].cumsum() < MOST * sizes.sum()).sum()) + 1, len(order))
+    first = ", ".join(map(str, order[:3].tolist()))
+    return f"{count} of {len(order)} neurons carry {100 * MOST:.0f} % of {name}, most of it {first} (from 0)."
+
+
+def _document(judged: list[Judged]) -> dict[str, Any]:
+    return {
+        "schema": "fpanalysis.regularizer/1",
+        "version": judged[0].curve.provenance.version,
+        "models": [
+            {
+                "name": j.name,
+                "model": j.net.hash,
+                "trials": j.source,
+                "sigma": j.sigma,
+                "loss": j.loss,
+                "loss_status": sorted({status.value for status in j.curve.status}),
+                "expansions": [_described(j, e) for e in j.expansions],
+            }
+            for j in judged
+        ],
+    }
+
+
+def _described(j: Judged, e: Expansion) -> dict[str, Any]:
+    names = ("l", "P", "P_direct", "Q")
+    return {
+        "smoothed": e.smoothed or None,
+        "status": e.found.status.value,
+        **{name: getattr(e.found, name) for name in names},
+        "predicted": e.predicted(j.sigma),
+        "share": j.share(e),
+        "P_by_neuron": e.found.P_by_neuron.tolist(),
+        "Q_by_neuron": e.found.Q_by_neuron.tolist(),
+    }
