@@ -20,7 +20,7 @@ import fpanalysis
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "scipy", "matplotlib", "xarray", "sympy", "pandas")
 ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures", "fpanalysis.__main__")
-SOLVERS = ("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint")
+SOLVERS = ("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint", "stability")
 WITH_TORCH = (
     "fpanalysis.checkpoint",
     "fpanalysis.stationary.monte_carlo",
