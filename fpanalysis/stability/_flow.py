@@ -35,6 +35,7 @@ class Flow:
         self.h = start
         self.V = np.linalg.qr(rng.standard_normal((len(start), net.N, k)))[0].swapaxes(1, 2)
         self.t, self.interval = 0, 1
+        self.gone = np.zeros(self.V.shape[:2], bool)  # directions that a step has destroyed stay so
         self.diverged = False
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -67,10 +68,12 @@ class Flow:
         size = np.abs(np.diagonal(R, axis1=1, axis2=2))
         largest = size.max(axis=1, keepdims=True)
         if count == 1:
-            size = np.where(size > ZERO * largest, size, 0.0)
+            self.gone = np.logical_or.accumulate(self.gone | (size <= ZERO * largest), axis=1)
+        size = np.where(self.gone, 0.0, size)
         with np.errstate(divide="ignore"):
             logs = np.log(size)
-        spread = float(np.max(largest / np.maximum(size.min(axis=1, keepdims=True), 1e-300)))
+        least = np.where(self.gone, largest, np.maximum(size, 1e-300)).min(axis=1, keepdims=True)
+        spread = float(np.max(largest / least, initial=1.0, where=largest > 0))
         if count == self.interval:
             self.interval = min(2 * count, LONGEST) if spread < SPREAD[0] else count
             self.interval = max(count // 2, 1) if spread > SPREAD[1] else self.interval

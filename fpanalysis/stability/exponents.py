@@ -21,7 +21,7 @@ TIME = 200  #: time constants that a chain is followed for, unless told
 STEPS = (1000, 20_000)  #: its least and most steps
 BLOCKS = 8  #: of every chain, an even number: each gives one estimate
 BY_CHANCE = 1e-4  #: probability that independent chains, or the two halves of a run, are found to differ
-ALIGNING = 1.0, 4.0  #: e-folds over a run by which chains, and halves of it, may differ for their tangents' alignment
+ALIGNING = 4.0  #: e-folds over a run by which chains, and halves of it, may differ while their tangents align
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +179,10 @@ def _status(sums: Array, steps: int) -> Status:
     within = sums.var(axis=0, ddof=1).mean(axis=0)
     between = blocks * sums.mean(axis=0).var(axis=0, ddof=1)
     limit = fisher.isf(BY_CHANCE / max(k, 1), chains - 1, chains * (blocks - 1))
-    if (between > np.maximum(limit * within, blocks * (ALIGNING[0] / steps) ** 2)).any():
+    if (between > np.maximum(limit * within, blocks * (ALIGNING / steps) ** 2)).any():
         return Status.POORLY_MIXED
     drift, chance = _drift(sums)
-    return Status.UNDECIDED if (drift > np.maximum(chance, ALIGNING[1] / steps)).any() else Status.OK
+    return Status.UNDECIDED if (drift > np.maximum(chance, ALIGNING / steps)).any() else Status.OK
 
 
 def _on_kink(net: System, flow: Flow, u: Array) -> bool:
