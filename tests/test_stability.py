@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,6 +57,18 @@ def test_at_a_fixed_point_they_are_those_of_its_jacobian(form):
     found = fpa.lyapunov(net, sigma=0)
     assert (np.abs(found.exponents - exact) <= found.error + 1e-9).all()
     assert found.total == pytest.approx(exact.sum(), abs=1e-9)
+
+
+def test_a_trained_network_at_its_fixed_point():
+    """A ReLU network of 64 neurons whose top exponents are a pair, -0.0704; its noise makes it forget faster."""
+    net = fpa.load(Path(__file__).parents[1] / "examples/networks/function-approximation-relu-in-0.5.pt")
+    fps = fpa.find_fixed_points(net)
+    (stable,) = fps.h[fps.stable]
+    exact = np.log(np.abs(np.linalg.eigvals(net.jacobian(stable))).max())
+    silent, noisy = fpa.lyapunov(net, sigma=0, k=2), fpa.lyapunov(net, k=2)
+    assert abs(silent.exponents - exact).max() <= 1.5 * silent.top_error
+    assert abs(silent.exponents.mean() - exact) < 2e-4  # the sum of a pair does not turn with its plane
+    assert noisy.top + noisy.top_error < exact
 
 
 @pytest.mark.parametrize("mu", [0.5, 8.0])
@@ -236,6 +249,9 @@ def test_a_cell_of_somebody_else():
         ({"inputs": np.zeros((2, 3))}, "u must have 0 input"),
         ({"inputs": np.zeros((2, 3, 0))}, "inputs must be one input"),
         ({"sigma": -1.0}, "sigma must be >= 0"),
+        ({"multiplicative": -1.0}, "multiplicative must be >= 0"),
+        ({"multiplicative": [1.0, 2.0]}, "multiplicative must have shape"),
+        ({"rng": -1}, "rng must be a seed"),
     ],
 )
 def test_wrong_input_is_refused(arguments, message):
@@ -410,3 +426,5 @@ def test_bounds_refuse_what_they_do_not_fit():
         fpa.sde_exponent_bounds(np.eye(2), np.eye(3))
     with pytest.raises(fpa.InputError, match="L and sigma must be >= 0"):
         fpa.sde_exponent_bounds(np.eye(2), np.eye(2), L=-1.0)
+    with pytest.raises(fpa.InputError, match="multiplicative must be >= 0"):
+        fpa.exponent_bounds(random_network(), multiplicative=-0.1)

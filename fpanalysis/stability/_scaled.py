@@ -164,10 +164,10 @@ class _Square:
         A, Y = self.terms / t, np.abs(self.X) / t
         sizes = A.T @ (m[:, None] * A) + Y.T @ (x[:, None] * Y)
         blur = (2 * N + 40) * EPS * float(sizes.sum(axis=1).max())  # of H itself, in the infinity norm
-        raised = (N + 2) * EPS * (N * found + blur)  # that a factor that exists proves, times two and more
+        raised = (N + 2) * EPS * N * (found + blur)  # how far beyond a Cholesky factor's proof the truth can be
         theta = found + blur + 4 * raised
         try:
-            np.linalg.cholesky((theta - blur - raised) * np.eye(N) - (H + H.T) / 2)
+            np.linalg.cholesky((theta - blur - 2 * raised) * np.eye(N) - (H + H.T) / 2)
         except np.linalg.LinAlgError:
             return Bound(np.inf, t, np.inf)
         rate = sqrt(theta) * (1 + 4 * EPS)

@@ -30,7 +30,7 @@ from math import inf, log, log1p
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import of_shape, real_array
+from fpanalysis.checks import of_shape
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
@@ -75,7 +75,7 @@ def sde_exponent_bounds(
     """
     A = of_shape("A", A, (None, None))
     W = of_shape("W", W, A.shape)
-    L, sigma = (float(real_array(name, value)) for name, value in (("L", L), ("sigma", sigma)))
+    L, sigma = (float(of_shape(name, value, ())) for name, value in (("L", L), ("sigma", sigma)))
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(KINDS)}; found {kind!r}")
     if L < 0 or sigma < 0:
@@ -112,9 +112,11 @@ def exponent_bounds(net: Network, multiplicative: float = 0.0) -> ExponentBounds
     Raises
     ------
     InputError
-        If the slopes of the activation are not known to be bounded.
+        If the slopes of the activation are not known to be bounded, or `multiplicative` is not a number >= 0.
     """
-    L = _steepest(net)
+    L, multiplicative = _steepest(net), float(of_shape("multiplicative", multiplicative, ()))
+    if multiplicative < 0:
+        raise InputError(f"multiplicative must be >= 0: it is a standard deviation; found {multiplicative:g}")
     gamma = np.broadcast_to(net.gamma, (net.N,))
     tau = float(gamma[0]) if len(np.unique(gamma)) == 1 else 1.0
     rate = gamma / tau

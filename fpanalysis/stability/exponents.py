@@ -8,7 +8,7 @@ from math import ceil, sqrt
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.checks import check_rng, real_array
+from fpanalysis.checks import check_rng, of_shape, real_array
 from fpanalysis.fixed_points.kinks import kinked
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
@@ -103,12 +103,12 @@ def lyapunov(
     Raises
     ------
     InputError
-        On inputs, start, k, steps, chains or transient that do not fit.
+        On inputs, noise levels, start, k, steps, chains or transient that do not fit.
     """
     u = _sequence(net, inputs)
     noisy = _with_noise(net, sigma)
     k = net.N if k is None else _whole("k", k, 1, net.N)
-    mu = float(real_array("multiplicative", multiplicative))
+    mu = _level(multiplicative)
     chains = _whole("chains", chains, 2)
     gamma = np.unique(net.gamma)
     steps = _default_steps(float(gamma.min())) if steps is None else _whole("steps", steps, BLOCKS)
@@ -221,6 +221,13 @@ def _starts(net: System, start: ArrayLike | None, chains: int, rng: np.random.Ge
 
 def _default_steps(gamma: float) -> int:
     return int(np.clip(ceil(TIME / gamma), *STEPS))
+
+
+def _level(multiplicative: float) -> float:
+    mu = float(of_shape("multiplicative", multiplicative, ()))
+    if mu < 0:
+        raise InputError(f"multiplicative must be >= 0: it is a standard deviation; found {mu:g}")
+    return mu
 
 
 def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
