@@ -56,6 +56,7 @@ class Family:
 
 SINE = "function-approximation"
 BOTH = "--placement in,out --seeds 4"
+SUITE = "cognitive --placement in,out --seeds 2"
 FAMILIES = [
     Family(
         "Function approximation",
@@ -85,7 +86,8 @@ FAMILIES = [
         "Layers of rectified neurons with noise in each; an input u passes once and must give sin(pi u).",
         [
             Study("feedforward-1x64", f"{SINE} --layers 64 --noise 0.5,1 {BOTH}"),
-            Study("feedforward-3x128", f"{SINE} --layers 128,128,128 --noise 0.5,1 {BOTH}"),
+            Study("feedforward-3x64", f"{SINE} --layers 64,64,64 --noise 0.5,1 {BOTH}"),
+            Study("feedforward-3x64-fast", f"{SINE} --layers 64,64,64 --lr 0.02 --noise 0.5,1 {BOTH}"),
         ],
     ),
     Family(
@@ -104,7 +106,11 @@ FAMILIES = [
     Family(
         "Cognitive suite",
         "Twenty tasks of one network, told by a rule input.",
-        [Study("cognitive", "cognitive --noise 0.5,1 --placement in,out --seeds 2")],
+        [
+            Study("cognitive", f"{SUITE} --noise 0.158,0.5,1 --steps 8000"),
+            Study("cognitive-short", f"{SUITE} --noise 0.158,1 --steps 2000"),
+            Study("cognitive-size", f"{SUITE} --size 48,192 --noise 1 --steps 3000"),
+        ],
     ),
 ]
 
@@ -152,7 +158,7 @@ def judged(folder: Path, home: Path) -> dict[str, Any]:
     spent = time.process_time() - start
     (home / "figures").mkdir(exist_ok=True)
     sweep_figure(found).savefig(home / "figures" / f"phenomenon-{folder.name}.png", dpi=80)
-    kept = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma", *NAMES, *SUCCESS)
+    kept = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma", "apart", *NAMES, *SUCCESS)
     groups = [
         {name: group[name] for name in kept if name in group} | {"networks": len(group["networks"])}
         for group in told["groups"]
@@ -163,8 +169,14 @@ def judged(folder: Path, home: Path) -> dict[str, Any]:
         "trained": trained(folder),
         "left_out": left_out,
         "findings": told["findings"],
+        "ratio_error": known([network for group in told["groups"] for network in group["networks"]]),
         "groups": groups,
     }
+
+
+def known(networks: list[dict[str, Any]]) -> float | None:
+    """To what part of it R of each network is known, at 95 %, over runs and drawn trials; None if none has an R."""
+    return max((n["ratio_error"] / n["ratio"] for n in networks if (n["ratio"] or 0) > 0), default=None)
 
 
 def trained(folder: Path) -> dict[str, float] | None:
@@ -193,6 +205,10 @@ def section(study: Study, result: dict[str, Any]) -> str:
     """The words, the table, the figure and the commands of one study."""
     folder = f"studies/{study.name}"
     lines = [study.found, table(result["groups"]), " ".join(result["findings"])]
+    if result.get("ratio_error"):
+        lines.append(
+            f"Over the trials drawn, R of each network is known to {100 * result['ratio_error']:.2g} % (95 %)."
+        )
     if result["left_out"]:
         lines.append(
             "Left out: " + "; ".join(f"{name} ({why})" for name, why in sorted(result["left_out"].items())) + "."
@@ -205,22 +221,28 @@ def section(study: Study, result: dict[str, Any]) -> str:
 
 def table(groups: list[dict[str, Any]]) -> str:
     names = NAMES | (SUCCESS if "success_trained" in groups[0] else {})
-    several = {name: len({group[name] for group in groups}) > 1 for name in ("size", "gamma")}
     rows = [["network", "trained at", "nets", *names.values()], ["---"] * (3 + len(names))]
     for group in groups:
-        kind = f"{group['activation']} {group['placement']}"
-        kind += f", N = {group['size']}" * several["size"] + f", gamma = {group['gamma']:g}" * several["gamma"]
-        rows.append([kind, f"{group['sigma']:g}", str(group["networks"]), *(cell(group[name]) for name in names)])
+        kind = f"{group['activation']} {group['placement']}{group.get('apart', '')}"
+        rows.append(
+            [
+                kind,
+                f"{group['sigma']:g}",
+                str(group["networks"]),
+                *(cell(group[name], group["networks"]) for name in names),
+            ]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def cell(spread: dict[str, float | None]) -> str:
-    """Median (range), to two digits: of R and the noise, that is what seeds leave."""
-    median, low, high = (spread[name] for name in ("median", "low", "high"))
+def cell(spread: dict[str, Any], networks: int = 1) -> str:
+    """Median (range), to two digits: of R and the noise, that is what seeds leave; and of how many, if not all."""
+    median, low, high, known = (spread.get(name, networks) for name in ("median", "low", "high", "known"))
     if median is None or low is None or high is None:
         return "-"
     told = [digits(value) for value in (median, low, high)]
-    return told[0] if told[1] == told[2] else f"{told[0]} ({told[1]} to {told[2]})"
+    text = told[0] if told[1] == told[2] else f"{told[0]} ({told[1]} to {told[2]})"
+    return text + f", of {known} nets" * (known < networks)
 
 
 def digits(value: float) -> str:

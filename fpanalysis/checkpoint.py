@@ -57,11 +57,18 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     config = {name: _plain(name, value) for name, value in values.items()}
     tensors = {name: getattr(net, name) for name in TENSORS}
     state = {name: torch.tensor(value) for name, value in tensors.items() if value is not None}
+    write({"format": FORMAT, "config": config, "state_dict": state}, path)
+
+
+def write(content: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save``, atomically; refusals as `InputError`."""
+    import torch
+
     with write_atomically(path) as temporary:
         try:
-            torch.save({"format": FORMAT, "config": config, "state_dict": state}, temporary)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise InputError(f"cannot write {path}: {one_line(str(error))}") from None
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's word for a full disk
+            raise InputError(f"cannot write {path}: {one_line(str(error))} (is the disk full?)") from None
 
 
 def load(path: str | os.PathLike[str]) -> Network:

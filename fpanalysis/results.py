@@ -159,7 +159,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If the folder does not exist or cannot be written to, or `path` is something other than a file.
+        If the folder does not exist or cannot be written to, `path` is something other than a file, or the disk is
+        full.
     """
     check_writable(path)
     target = _target(path)
@@ -174,6 +175,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,10 +1,11 @@
 """Torch models, the adapters of other people's cells, and the training core."""
 
+from ._outcome import TrainingStatus
 from .cell import Cell
 from .ctrnn import CTRNN
 from .evaluation import Evaluation, evaluate
 from .from_torch import from_torch
-from .study import Study, StudyGroup, StudyNetwork, StudyProgress, TrainingStatus, read_study, train_study
+from .study import Study, StudyGroup, StudyNetwork, StudyProgress, read_study, train_study
 from .sweep import Sweep, sweep
 from .trainer import Training, train
 

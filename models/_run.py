@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from fpanalysis import checkpoint
 from fpanalysis.network import Network
-from fpanalysis.results import InputError, write_atomically
+from fpanalysis.results import InputError
 from fpanalysis.tasks import Task
 
+from ._adam import Adam
 from ._gradient import Gradient, Trials
 from .ctrnn import CTRNN
 
@@ -74,7 +75,7 @@ class Run:
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         exist = {name: self.model.W.new_tensor(part) for name, part in task.connections().items()}
         self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
-        self.adam = torch.optim.Adam(self.trained, lr=settings.lr, fused=True)
+        self.adam = Adam(self.trained)
         self.gradient = Gradient(self.model, task.feedback)
         self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
         self.noise = [
@@ -87,13 +88,12 @@ class Run:
     def step(self) -> NDArray[np.float32]:
         """One step of Adam for every network, with the learning rate on a cosine to zero; the losses (M,)."""
         s = self.settings
-        self.adam.param_groups[0]["lr"] = s.lr * (1 + cos(pi * self.done / s.steps)) / 2
         losses = self.gradient(self._trials())
         for parameter, exist in self.exist:
             if parameter.grad is not None:
                 parameter.grad.mul_(exist)
         _clip_each(self.trained, s.clip)
-        self.adam.step()
+        self.adam.step(s.lr * (1 + cos(pi * self.done / s.steps)) / 2)
         self.losses[self.done] = losses.cpu().numpy()
         self.done += 1
         return self.losses[self.done - 1]
@@ -133,16 +133,13 @@ class Run:
             "noise": [generator.get_state() for generator in self.noise],
             "losses": torch.from_numpy(self.losses),
         }
-        with write_atomically(path) as temporary:
-            torch.save(state, temporary)
+        checkpoint.write(state, path)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Go back to the state that `save` wrote; refused, naming the difference, if its settings were others."""
         if not Path(path).is_file():
             raise InputError(f"no unfinished training at {path}: start it without resume")
-        state = checkpoint.read(path)
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise InputError(f"{path} is not an unfinished training ({FORMAT!r}): start without resume")
+        state = unfinished(path)
         saved, wanted = state["settings"], dataclasses.asdict(self.settings)
         differing = [f"{k} {saved.get(k)!r}, now {v!r}" for k, v in wanted.items() if saved.get(k) != v]
         if differing:
@@ -158,6 +155,14 @@ class Run:
             rng.bit_generator.state = rng_state
         for generator, generator_state in zip(self.noise, state["noise"], strict=True):
             generator.set_state(generator_state)
+
+
+def unfinished(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What `Run.save` wrote to `path`; refused if it is anything else."""
+    state = checkpoint.read(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path} is not an unfinished training ({FORMAT!r}): start without resume")
+    return state
 
 
 def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSequence) -> Network:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fpanalysis import checkpoint
 from fpanalysis.results import InputError, check_writable, one_line, write_atomically
 
-from ._study_plan import StudyNetwork, TrainingStatus
+from ._outcome import TrainingStatus
+from ._study_plan import StudyNetwork
 
 SCHEMA = "fpanalysis.study/1"
 MANIFEST, LOSSES, LOCK = "manifest.json", "losses.npz", ".lock"
@@ -193,6 +194,8 @@ def held(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat()):
+                raise BlockingIOError  # the run that held it ended in between, and a third one has made its own
         except OSError:
             raise InputError(f"another run is training the study in {folder}: wait for it, or stop it") from None
         try:
@@ -205,7 +208,7 @@ def remove_leftovers(folder: Path, pending: set[int]) -> None:
     """Partial files of finished stacks, and the unfinished writes of a run that was killed."""
     for path in folder.glob("stack-*.partial"):
         number = path.stem.removeprefix("stack-")
-        if not number.isdecimal() or int(number) not in pending:
+        if path.is_file() and (not number.isdecimal() or int(number) not in pending):
             path.unlink(missing_ok=True)
     for pattern in (".manifest.*.json", ".losses.*.npz", ".stack-*.partial"):
         for path in folder.glob(pattern):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from enum import Enum
 from itertools import product
 from math import ceil
 from typing import Any
@@ -20,40 +19,13 @@ from fpanalysis.activations import Activation, get_activation
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task
 
+from ._outcome import TrainingStatus, constant_loss
 from ._run import Run
 from .trainer import settings_of
 
 AXES = ("activation", "size", "gamma", "placement", "sigma", "seed")
 TOGETHER = 16  #: networks in a stack at most: more gain little time, and fewer leave work for every process
 NUMBERS = 1 << 26  #: that a stack holds at once, about: weights, optimiser and batches (float32: 256 MB)
-
-
-class TrainingStatus(Enum):
-    """What became of a network of a study; ``advice`` says what to do next."""
-
-    PENDING = ("pending", "its training is not finished: resume the study")
-    TRAINED = ("trained", "the network is in its file")
-    NOT_TRAINED = (
-        "not trained",
-        "its loss did not end clearly below that of the best constant output (at most 0.9 of it), so it learned next "
-        "to nothing: train longer (steps), with another learning rate (lr), or with less noise",
-    )
-    DIVERGED = (
-        "diverged",
-        "its loss stopped being finite, so there is no network: use a smaller learning rate (lr), or less noise",
-    )
-
-    advice: str
-
-    def __new__(cls, code: str, advice: str) -> TrainingStatus:
-        member = object.__new__(cls)
-        member._value_ = code
-        member.advice = advice
-        return member
-
-    @property
-    def failed(self) -> bool:
-        return self in (TrainingStatus.NOT_TRAINED, TrainingStatus.DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -116,15 +88,17 @@ def planned(task: Task, axes: Mapping[str, Any], settings: Mapping[str, Any]) ->
     Raises
     ------
     InputError
-        If one of them makes no network: one seed of each is made here.
+        If one of them makes no network: every size, activation and gamma is tried here with one noise level, and
+        every noise level and placement at the least size, one network at a time.
     """
     lists = {name: _listed(name, axes[name], getattr(task.defaults, name, None)) for name in AXES}
     lists["activation"] = [get_activation(value).config() for value in lists["activation"]]
-    placement, sigma = zip(*product(lists["placement"], lists["sigma"]), strict=True)
+    shapes = sorted(product(*(lists[name] for name in AXES[:3])), key=lambda shape: shape[1])
+    levels = list(product(lists["placement"], lists["sigma"]))
     shared: dict[str, Any] = {}
-    for shape in product(*(lists[name] for name in AXES[:3])):
-        own = dict(zip(AXES[:3], shape, strict=True))
-        found = settings_of(task, seed=min(lists["seed"]), sigma=sigma, placement=placement, **own, **settings)
+    for shape, (placement, sigma) in [*product(shapes[:1], levels), *product(shapes[1:], levels[:1])]:
+        own = dict(zip(AXES[:3], shape, strict=True)) | {"placement": placement, "sigma": sigma}
+        found = settings_of(task, seed=min(lists["seed"]), **own, **settings)
         Run(task, found)
         shared = {name: value for name, value in asdict(found).items() if name not in (*AXES, "task", "task_settings")}
     return Plan(task, shared, tuple(combinations(task, lists)), constant_loss(task))
@@ -147,15 +121,6 @@ def _plain(name: str, value: Any, kind: type) -> Any:
     except (TypeError, ValueError, OverflowError):
         pass
     raise InputError(f"{name} must be {'a whole number' if kind is int else 'a number'}; found {value!r}")
-
-
-def constant_loss(task: Task, trials: int = 1024) -> float:
-    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets."""
-    _, targets, mask = task.batch(trials, 0)
-    weight = np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], targets.shape).astype(float)
-    target = targets.astype(float)
-    mean = (weight * target).sum((0, 1)) / np.maximum(weight.sum((0, 1)), np.finfo(float).tiny)
-    return float((weight * (target - mean) ** 2).sum() / weight.sum())
 
 
 def combinations(task: Task, axes: Mapping[str, Sequence[Any]]) -> list[StudyNetwork]:

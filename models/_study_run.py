@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 import fpanalysis
-from fpanalysis import checkpoint
 from fpanalysis.results import InputError
 
 from . import _study_folder as files
-from ._study_plan import Plan, StudyNetwork, TrainingStatus, largest_stack, stacked
-from ._study_workers import LEARNED, Finished, Job, bins, trained
+from ._outcome import TrainingStatus
+from ._run import unfinished
+from ._study_plan import Plan, StudyNetwork, largest_stack, stacked
+from ._study_workers import Finished, Job, bins, trained
 
 
 class StudyProgress(NamedTuple):
@@ -95,10 +95,12 @@ class StudyRun:
         for stack in sorted(pending):
             path = files.partial(self.folder, stack)
             try:
-                checkpoint.read(path) if path.exists() else None
+                unfinished(path) if path.is_file() else None
             except InputError:
                 path.unlink()
-                self.notes.append(f"{path.name} was damaged: its networks were trained from their beginning")
+                self.notes.append(
+                    f"{path.name} was damaged, or of another version: its networks were trained from their beginning"
+                )
 
     @property
     def pending(self) -> list[StudyNetwork]:
@@ -125,13 +127,12 @@ class StudyRun:
             self._write()
 
     def _jobs(self, threads: int) -> list[Job]:
-        floor = LEARNED * self.manifest["constant_loss"] or inf  # a constant target cannot be beaten
-        settings = self.plan.settings | {"threads": threads}
+        settings, constant = self.plan.settings | {"threads": threads}, self.manifest["constant_loss"]
         stacks: dict[int, list[StudyNetwork]] = {}
         for network in self.networks:
             stacks.setdefault(network.stack, []).append(network)
         wanted = {network.stack for network in self.pending}
-        return [Job(self.plan.task, self.folder, tuple(stacks[k]), settings, floor) for k in sorted(wanted)]
+        return [Job(self.plan.task, self.folder, tuple(stacks[k]), settings, constant) for k in sorted(wanted)]
 
     def _record(self, finished: Finished) -> None:
         rows = {network.name: m for m, network in enumerate(self.networks)}
@@ -155,7 +156,8 @@ class _Watch:
         self, networks: list[StudyNetwork], jobs: list[Job], steps: int, call: Callable[[StudyProgress], None] | None
     ) -> None:
         self.networks, self.steps, self.call = tuple(networks), steps, call
-        self.rows = {job.stack: [networks.index(member) for member in job.members] for job in jobs}
+        row = {network.name: m for m, network in enumerate(networks)}
+        self.rows = {job.stack: [row[member.name] for member in job.members] for job in jobs}
         trained_before = sum(network.stack not in self.rows for network in networks)
         self.done = {-1: trained_before * steps}
         self.losses = np.array([np.nan if n.final_loss is None else n.final_loss for n in networks])

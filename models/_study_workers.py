@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -28,12 +28,12 @@ from fpanalysis import checkpoint
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task
 
+from ._outcome import TrainingStatus, status_of
 from ._study_folder import partial
-from ._study_plan import StudyNetwork, TrainingStatus
+from ._study_plan import StudyNetwork
 from .trainer import Training, train
 
 POINTS = 100  #: of a learning curve, at most
-LEARNED = 0.9  #: of the loss of the best constant output: a final loss above that is no learning
 PULSE = 0.2  #: seconds between two reports of a worker
 
 Tell = Callable[[int, int, NDArray[np.float32]], None]  #: stack, steps done, losses of its networks
@@ -47,7 +47,7 @@ class Job:
     folder: Path
     members: tuple[StudyNetwork, ...]
     settings: Mapping[str, Any]  #: of `train`
-    floor: float  #: final loss above which a network learned nothing
+    constant_loss: float  #: that of the best constant output
 
     @property
     def stack(self) -> int:
@@ -94,12 +94,12 @@ def _outcome(job: Job, training: Training, m: int) -> StudyNetwork:
     member = job.members[m]
     if member.status is not TrainingStatus.PENDING:
         return member
-    if training.diverged[m] is not None:
-        return replace(member, status=TrainingStatus.DIVERGED, step=training.diverged[m])
-    net, loss = training.network(m), training.final_loss(m)
+    status = status_of(training, m, job.constant_loss)
+    if status is TrainingStatus.DIVERGED:
+        return replace(member, status=status, step=training.diverged[m])
+    net = training.network(m)
     checkpoint.save(net, job.folder / f"{member.name}.pt")
-    status = TrainingStatus.NOT_TRAINED if loss > job.floor else TrainingStatus.TRAINED
-    return replace(member, status=status, final_loss=loss, hash=net.hash)
+    return replace(member, status=status, final_loss=training.final_loss(m), hash=net.hash)
 
 
 def bins(steps: int) -> NDArray[np.int64]:
@@ -120,7 +120,8 @@ def _dealt(jobs: Sequence[Job], processes: int, tell: Tell) -> Generator[Finishe
     events, stop = context.Queue(), context.Event()
     pool = ProcessPoolExecutor(processes, context, _start_worker, (events, stop))
     try:
-        futures = [pool.submit(_work, job) for job in jobs]
+        with _interrupts_held():
+            futures = [pool.submit(_work, job) for job in jobs]
         yield from _finished(futures, events, tell)
     except BrokenProcessPool:
         raise InputError(
@@ -130,6 +131,19 @@ def _dealt(jobs: Sequence[Job], processes: int, tell: Tell) -> Generator[Finishe
     finally:
         stop.set()  # after an interrupt or a failure: the others save their state at the end of the step
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started here never see a Ctrl-C, not even while they import; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # pragma: no cover  Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _finished(futures: Sequence[Future[Finished]], events: Any, tell: Tell) -> Generator[Finished, None, None]:
@@ -163,6 +177,8 @@ def _end_with_parent() -> None:
 
 
 def _work(job: Job) -> Finished:
+    if _worker["stop"].is_set():
+        raise KeyboardInterrupt
     _worker["busy"] = True
     try:
         return train_stack(job, _report)

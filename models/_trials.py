@@ -60,39 +60,39 @@ def _outputs(model: CTRNN, trials: Trials, levels: Array, R: int, generator: tor
     M, S, N = levels.shape
     B, dtype, loop = targets.shape[1], model.W.dtype, task.feedback
     sigma = torch.tensor(levels, dtype=dtype)[:, :, None, None]
-    h = torch.tensor(task.initial_state(targets, N), dtype=dtype).expand(M, S, R, B, N)
+    h = torch.tensor(task.initial_state(targets, N), dtype=dtype).expand(M, S, R, B, N).contiguous()
     p = None if loop is None else torch.tensor(loop.start(inputs), dtype=dtype).expand(M, S, R, B, -1)
     found = []
     for u in torch.tensor(inputs, dtype=dtype):
         xi = torch.randn(R, B, N, generator=generator, dtype=dtype)
         if loop is None or p is None:
-            h = _step(model, h, u.expand(M, 1, 1, B, -1), sigma * xi)
-            found.append(_read(model, h).double())
+            _step(model, h, u.expand(M, 1, 1, B, -1), sigma, xi)
+            found.append(_read(model, h).to(torch.float64, copy=True))
         else:
-            z = _read(model, h)
-            h = _step(model, h, loop.gain * (p - loop.centre), sigma * xi)
-            p = p + loop.rate * z
+            seen, p = loop.gain * (p - loop.centre), p + loop.rate * _read(model, h)
+            _step(model, h, seen, sigma, xi)
             found.append(p.double())
     return found
 
 
-def _step(model: CTRNN, h: Tensor, u: Tensor, noise: Tensor) -> Tensor:
-    """h' (M, S, R, B, N) for inputs u (M, ..., B, n_in), with sigma xi = `noise`."""
+def _step(model: CTRNN, h: Tensor, u: Tensor, sigma: Tensor, xi: Tensor) -> None:
+    """h (M, S, R, B, N) after a step with inputs u (M, ..., B, n_in) and noise sigma xi, in place: time goes into
+    memory."""
     f = model.activation.torch
-    x = model.b[:, None, None, None]
+    drive = model.b[:, None, None, None]
     if model.W_in is not None:
-        x = x + (u.flatten(1, 3) @ model.W_in.mT).unflatten(1, u.shape[1:4])
-    rate = model.form == "rate"
-    x = x + ((h if rate else f(h)).flatten(1, 3) @ model.W.mT).unflatten(1, h.shape[1:4])
-    inside = model.inside[..., None]
+        drive = drive + (u.flatten(1, 3) @ model.W_in.mT).unflatten(1, u.shape[1:4])
+    rate, inside = model.form == "rate", model.inside[..., None]
+    x = ((h if rate else f(h)).flatten(1, 3) @ model.W.mT).unflatten(1, h.shape[1:4]).add_(drive)
     if not rate or inside.all():
-        new = f(x.add_(noise)) if rate else x.add_(noise)
+        x.addcmul_(sigma, xi)
+        new = f(x) if rate else x
     elif not inside.any():
-        new = f(x).add_(noise)
+        new = f(x).addcmul_(sigma, xi)
     else:
-        new = f(x + torch.where(inside, noise, 0)) + torch.where(inside, 0, noise)
+        new = f(x.addcmul_(torch.where(inside, sigma, 0), xi)).addcmul_(torch.where(inside, 0, sigma), xi)
     gamma = model._gamma()
-    return torch.lerp(h, new, gamma if isinstance(gamma, float) else gamma[:, None, None])
+    h.lerp_(new, gamma if isinstance(gamma, float) else gamma[:, None, None])
 
 
 def _read(model: CTRNN, h: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ from fpanalysis.results import InputError
 from fpanalysis.tasks import Task, get_task, layered
 
 from . import _study_folder as files
-from ._study_plan import StudyNetwork, TrainingStatus, planned
+from ._outcome import TrainingStatus
+from ._study_plan import StudyNetwork, planned
 from ._study_run import StudyProgress, StudyRun
 from ._study_workers import bins
 

@@ -1,4 +1,5 @@
-"""Many networks judged at once: loss against test noise, grouped by task, activation, placement and training noise.
+"""Many networks judged at once: loss against test noise, grouped by task, activation, placement and training noise,
+and by whatever else tells them apart but their seed.
 
     found = sweep({"a": fpa.load("a.pt"), "b": fpa.load("b.pt")})
     for group in found.groups:
@@ -10,13 +11,15 @@ where it has one, and the same noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 
 from fpanalysis.moments import LossCurve
 from fpanalysis.moments._curve import levels_asked, with_levels
@@ -24,6 +27,7 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task, remembered
 
+from ._kinds import apart, kind_of, settings_of, stack_of
 from .evaluation import Evaluation, evaluate
 
 Array = NDArray[np.float64]
@@ -32,11 +36,12 @@ LEVELS = 13  #: from 0 to 1.5 times the training noise, one of them that
 
 
 class Spread(NamedTuple):
-    """Over the networks of a group; NaN where none has the number."""
+    """Over the networks of a group that have the number, `known` of them; NaN where none has."""
 
     median: float
     low: float
     high: float
+    known: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +79,26 @@ class Judged:
 
     @property
     def ratio_error(self) -> float:
-        """95 %, of R, by sampling."""
+        """95 %, of R, over noise and drawn trials; of a single trial, over the noise.
+
+        With L_b(sigma) what trial b of B adds to the loss, and d_b = L_b(0) - R L_b(sigma), whose sum is zero, the
+        variance of R is B / (B - 1) sum d_b^2 / L(sigma)^2.
+        """
         curve = self.curve
         at = int(np.abs(curve.sigma - curve.training_sigma).argmin())
-        parts = curve.error[[0, at]] / np.maximum([curve.loss_removed, curve.loss_trained], 1e-300)
-        return curve.ratio * float(np.hypot(*parts))
+        removed, trained = (curve.bias2_by_trial + curve.variance_by_trial)[[0, at]]
+        B = len(removed)
+        if B == 1:
+            parts = curve.error[[0, at]] / np.maximum([curve.loss_removed, curve.loss_trained], 1e-300)
+            return curve.ratio * float(np.hypot(*parts))
+        d = removed - curve.ratio * trained
+        return float(student.ppf(0.975, B - 1) * np.sqrt(B / (B - 1) * (d**2).sum()) / max(curve.loss_trained, 1e-300))
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Networks that share all this; `placement` is "current" in that form."""
+    """Networks that share all this; `placement` is "current" in that form, `settings` what else is
+    known of how they were made, `apart` as much of it as tells them from the other groups of their task."""
 
     task: str
     task_settings: Mapping[str, Any]
@@ -92,7 +107,9 @@ class Group:
     size: int
     gamma: float
     sigma: float
+    settings: Mapping[str, Any]
     networks: tuple[Judged, ...]
+    apart: str = ""
 
     @property
     def levels(self) -> Array:
@@ -102,7 +119,9 @@ class Group:
         """Of one of the numbers of `Judged`."""
         values = np.array([network.numbers[name] for network in self.networks])
         values = values[np.isfinite(values)]
-        return Spread(*(float(f(values)) if len(values) else np.nan for f in (np.median, np.min, np.max)))
+        if not len(values):
+            return Spread(np.nan, np.nan, np.nan, 0)
+        return Spread(float(np.median(values)), float(values.min()), float(values.max()), len(values))
 
     def median(self, part: str) -> Array:
         """The median of "loss", "bias2" or "variance" over the networks, at each level."""
@@ -125,7 +144,7 @@ class Sweep:
 
     @property
     def tasks(self) -> list[tuple[Group, ...]]:
-        return [tuple(groups) for _, groups in groupby(self.groups, lambda group: (group.task, group.task_settings))]
+        return _tasks(self.groups)
 
     @property
     def titles(self) -> list[str]:
@@ -172,21 +191,25 @@ def sweep(
     """
     if not networks:
         raise InputError("networks must hold at least one network; found none")
-    stacks: dict[tuple[Any, ...], list[str]] = {}
+    kinds: dict[tuple[Any, ...], list[str]] = {}
     tasks = {name: task_of(net) for name, net in networks.items()}
-    for name in sorted(networks, key=lambda name: _order(tasks[name], networks[name])):
-        stacks.setdefault(_order(tasks[name], networks[name])[:-1], []).append(name)
+    for name in sorted(networks, key=lambda name: kind_of(tasks[name], networks[name])):
+        kinds.setdefault(kind_of(tasks[name], networks[name])[:-1], []).append(name)
     groups: list[Group] = []
     done = 0
-    for names in stacks.values():
-        task, nets = tasks[names[0]], [networks[name] for name in names]
-        levels = _levels(task, float(np.max(nets[0].sigma)), networks, tasks, sigma)
-        found = evaluate(nets, task, levels, inputs=inputs, trials=trials, rng=seed, threads=threads)
-        groups += _groups(task, names, nets, found)
-        done += len(names)
-        if progress is not None:
-            progress(done)
-    return Sweep(tuple(groups), inputs, trials, seed)
+    for names in kinds.values():
+        task = tasks[names[0]]
+        levels = _levels(task, float(np.max(networks[names[0]].sigma)), networks, tasks, sigma)
+        judged: dict[str, Judged] = {}
+        for stack in _stacks(names, networks):
+            nets = [networks[name] for name in stack]
+            found = evaluate(nets, task, levels, inputs=inputs, trials=trials, rng=seed, threads=threads)
+            judged |= _judged(stack, found)
+            done += len(stack)
+            if progress is not None:
+                progress(done)
+        groups += _groups(task, {name: networks[name] for name in names}, judged)
+    return Sweep(tuple(group for of_one in _tasks(groups) for group in _named(of_one)), inputs, trials, seed)
 
 
 def task_of(net: Network) -> Task:
@@ -214,10 +237,19 @@ def _resolved(curve: LossCurve) -> bool:
     return len(possible) > 0 and bool(np.ptp(possible) <= curve.sigma[-1] / 2)
 
 
-def _order(task: Task, net: Network) -> tuple[Any, ...]:
-    """What the networks of one stack share, and last their placement."""
-    words = task.name, sorted(task.settings().items()), net.activation.key, net.form
-    return (*map(str, words), net.N, float(np.max(net.gamma)), float(np.max(net.sigma)), net.placement)
+def _stacks(names: list[str], networks: Mapping[str, Network]) -> list[list[str]]:
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for name in names:
+        found.setdefault(stack_of(networks[name]), []).append(name)
+    return list(found.values())
+
+
+def _tasks(groups: Iterable[Group]) -> list[tuple[Group, ...]]:
+    return [tuple(own) for _, own in groupby(groups, lambda group: (group.task, group.task_settings))]
+
+
+def _named(groups: Sequence[Group]) -> list[Group]:
+    return [dataclasses.replace(group, apart=name) for group, name in zip(groups, apart(groups), strict=True)]
 
 
 def _levels(
@@ -226,20 +258,24 @@ def _levels(
     among = (float(np.max(net.sigma)) for name, net in networks.items() if tasks[name] == task)
     top = trained or max(among)
     if sigma is None and not top:
-        raise InputError(f"sigma must be given: no network of {task.name} was trained with noise to choose levels by")
+        raise InputError(f"test noise must be given (sigma=, --noise): no network of {task.name} was trained with any")
     return with_levels(levels_asked(sigma, top, LEVELS), 0.0, trained)
 
 
-def _groups(task: Task, names: list[str], nets: list[Network], found: Evaluation) -> list[Group]:
-    """The networks of one stack by placement."""
+def _judged(names: Sequence[str], found: Evaluation) -> dict[str, Judged]:
+    rates = (None, None) if found.success is None else (found.success, found.success_error)
+    own = [tuple(None if rate is None else rate[m] for rate in rates) for m in range(len(names))]
+    return {name: Judged(name, found.curves[m], *own[m]) for m, name in enumerate(names)}
+
+
+def _groups(task: Task, nets: Mapping[str, Network], judged: Mapping[str, Judged]) -> list[Group]:
+    """Networks of one kind by placement."""
     members: dict[str, list[Judged]] = {}
-    for m, (name, net) in enumerate(zip(names, nets, strict=True)):
-        success = (None if rates is None else rates[m] for rates in (found.success, found.success_error))
-        placement = net.placement if net.form == "rate" else "current"
-        members.setdefault(placement, []).append(Judged(name, found.curves[m], *success))
-    first = nets[0]
-    shared = (first.N, float(np.max(first.gamma)), float(np.max(first.sigma)))
+    for name, net in nets.items():
+        members.setdefault(net.placement if net.form == "rate" else "current", []).append(judged[name])
+    first = next(iter(nets.values()))
+    shared = (first.N, float(np.max(first.gamma)), float(np.max(first.sigma)), settings_of(first))
     return [
-        Group(task.name, task.settings(), first.activation.name, where, *shared, tuple(judged))
-        for where, judged in members.items()
+        Group(task.name, task.settings(), first.activation.name, where, *shared, tuple(members[where]))
+        for where in members
     ]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def settings_of(
         task=task.name,
         task_settings=task.settings(),
         size=_positive("size", default.size if size is None else size),
-        gamma=float(default.gamma if gamma is None else gamma),
+        gamma=_number("gamma", default.gamma if gamma is None else gamma),
         activation=get_activation(default.activation if activation is None else activation).config(),
         form=form,
         **_stack(seed, default.sigma if sigma is None else sigma, placement),
@@ -229,6 +230,8 @@ def _finish(run: Run, progress: Progress | None, partial: str | os.PathLike[str]
                 saved = time.monotonic()
         if partial is not None:
             run.save(partial)
+        if interrupted.is_set():  # in the last instants: a study must not go on to its next stack
+            raise KeyboardInterrupt
 
 
 def _all_lost(run: Run) -> bool:
@@ -240,7 +243,8 @@ def _deferred_interrupt(wanted: bool) -> Iterator[threading.Event]:
     """Let the first Ctrl-C set the event instead of breaking a step in two; the second one breaks."""
     interrupted = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    if not wanted or threading.current_thread() is not threading.main_thread() or before is None:
+    heard = before not in (None, signal.SIG_IGN) and threading.current_thread() is threading.main_thread()
+    if not wanted or not heard:
         yield interrupted
         return
 
@@ -269,16 +273,29 @@ def _stack(seed: Any, sigma: Any, placement: Any) -> dict[str, list[Any]]:
     return {"seed": seeds.tolist(), "sigma": sigmas.astype(float).tolist(), "placement": placements.tolist()}
 
 
-def _positive(name: str, value: int) -> int:
-    if value != int(value) or value < 1:
-        raise InputError(f"{name} must be a whole number >= 1; found {value}")
+def _positive(name: str, value: Any) -> int:
+    if not (isfinite(_number(name, value)) and value == int(value) >= 1):
+        raise InputError(f"{name} must be a whole number >= 1; found {value!r}")
     return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"{name} must be a number; found {value!r}")
+    return float(value)
+
+
+def _above_zero(name: str, value: Any) -> float:
+    if not (isfinite(_number(name, value)) and value > 0):
+        raise InputError(f"{name} must be a finite number > 0; found {value!r}")
+    return float(value)
 
 
 def _device(name: str) -> str:
     try:
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that it does not have
+        torch.Generator(name)
+    except (RuntimeError, AssertionError, TypeError) as error:  # what torch raises for a device that it does not have
         raise InputError(
             f"device must be one that torch can use here; found {name!r} ({one_line(str(error))})"
         ) from None
@@ -292,9 +309,3 @@ def _check_layers(settings: Settings) -> None:
             f"gamma must be 1 and form 'rate' with layers, where a step is a layer; found gamma={found[0]:g}, "
             f"form={found[1]!r}"
         )
-
-
-def _above_zero(name: str, value: float) -> float:
-    if not (isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a finite number > 0; found {value}")
-    return float(value)

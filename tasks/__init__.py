@@ -56,8 +56,12 @@ def remembered(info: Mapping[str, Any]) -> Task | None:
     InputError
         For settings that the task does not have or cannot use.
     """
-    name = info.get("task")
-    return get_task(str(name), **dict(info.get("task_settings", {}))) if name in available() else None
+    name, settings = info.get("task"), info.get("task_settings", {})
+    if not isinstance(name, str) or name not in available():
+        return None
+    if not isinstance(settings, Mapping):
+        raise InputError(f"task_settings must be a mapping of the settings of {name}; found {settings!r}")
+    return get_task(name, **{str(key): value for key, value in settings.items()})
 
 
 @cache

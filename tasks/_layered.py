@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Layered(Task):
 
     of: Task = field(kw_only=True)
     layers: tuple[int, ...] = field(kw_only=True)
+
+    held: ClassVar[bool] = True  # `layered` takes no other tasks
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,6 +70,10 @@ class Layered(Task):
 
     def score(self, outputs: Array, batch: Batch) -> Array:
         return self.of.score(outputs, batch)
+
+    @property
+    def condition_names(self) -> list[str]:
+        return self.of.condition_names
 
     def conditions(self) -> tuple[Array, Array | None]:
         return self.of.conditions()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,8 @@ Array = NDArray[Any]
 Batch = tuple[Array, Array, Array]
 
 REGISTRY: dict[str, type[Task]] = {}
+MOST = 100_000  #: of a setting that is a whole number: steps, sizes
+LARGEST = 1e6  #: size of any other number: far from where squares overflow in float32
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ class Task:
             REGISTRY[cls.name] = cls
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            for kind, called in ((str, "word"), (Real, "number")):
-                if isinstance(field.default, kind) and not isinstance(value, kind):
-                    raise InputError(f"{field.name} must be a {called}; found {value!r}")
+        self._check_kinds()
         if self.T < 1 or not 1 <= self.counted <= self.T:
             raise InputError(f"T must be >= 1 and counted in 1..T; found T={self.T}, counted={self.counted}")
+
+    def _check_kinds(self) -> None:
+        """Every setting is of its default's kind from here on: 64.0 and numpy's numbers become plain ones."""
+        for field in dataclasses.fields(self):
+            if isinstance(field.default, str | int | float):
+                value = _of_kind(field.name, field.default, getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
 
     @classmethod
     def setting_names(cls) -> list[str]:
@@ -103,6 +107,11 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """Keyword arguments that make this task again: plain numbers and strings."""
         return dataclasses.asdict(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether a trial is one constant input, as `trials` draws it: then the conditions stand for the trials."""
+        return type(self).batch is Task.batch and self.feedback is None
 
     def trials(self, batch_size: int, rng: np.random.Generator) -> tuple[Array, Array]:
         """Constant inputs (B, n_in) and wanted outputs (B, n_out) of a random batch."""
@@ -140,7 +149,30 @@ class Task:
         in a closed loop."""
         raise NotImplementedError(f"task {self.name!r} has no score")
 
+    @property
+    def condition_names(self) -> list[str]:
+        """What to call each of `conditions`, in words of two or more; none where their numbers say it."""
+        return []
+
     def conditions(self) -> tuple[Array, Array | None]:
         """Constant inputs (n_cond, n_in) to analyse a trained network at, and the outputs (n_cond, n_out) wanted
         there; None where the input alone does not decide them."""
         raise NotImplementedError(f"task {self.name!r} has no conditions")
+
+
+def _of_kind(name: str, default: str | int | float, value: Any) -> str | int | float:
+    """`value` as a word, a whole number or a number, as the default is."""
+    if isinstance(default, str):
+        if not isinstance(value, str):
+            raise InputError(f"{name} must be a word; found {value!r}")
+        return value
+    known = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not known or value != value:
+        raise InputError(f"{name} must be a number; found {value!r}")
+    if isinstance(default, int):
+        if not abs(value) <= MOST or value != int(value):
+            raise InputError(f"{name} must be a whole number, at most {MOST}; found {value!r}")
+        return int(value)
+    if not abs(value) <= LARGEST:
+        raise InputError(f"{name} must be a number of size at most {LARGEST:g}; found {value!r}")
+    return float(value)

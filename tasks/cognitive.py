@@ -23,11 +23,8 @@ from ._task import Array, Batch, Defaults, Task
 TAU = 100.0  #: ms
 ALPHA = DT / TAU
 WITHIN = 0.2 * pi  #: how far off the right direction a response may be
+FINEST = 1000  #: units of a ring
 DIRECTIONS = 4  #: at which responses are analysed
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,10 @@ class Cognitive(Task):
     and half the time, a signal among the same input noise is half as clear: twice the contrast puts that right.
 
     The default noise is the paper's sigma_rec = 0.05, inside the activation: sigma = 0.05 sqrt(2 / 0.2) = 0.158. What
-    differs from the paper's networks: the outputs are linear (there: a sigmoid), and the mask is the weight of the
-    squared error (the public code squares the mask as well, which trained more slowly here).
+    differs from the paper's networks: the outputs are linear (there: a sigmoid); the mask is the weight of the squared
+    error (the public code squares the mask as well, which trained more slowly here); all rules are as likely (there:
+    ctx-dm1 and ctx-dm2 five times as likely, being the hardest); and a trial in which fixation is broken fails (the
+    public code scores its last step alone).
 
     Parameters
     ----------
@@ -76,19 +75,17 @@ class Cognitive(Task):
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ring, int) or self.ring < 4:
-            raise InputError(f"ring must be a whole number >= 4, to tell directions apart; found {self.ring!r}")
-        if not (_number(self.scale) and 0.25 <= self.scale <= 10):
+        self._check_kinds()
+        if not 4 <= self.ring <= FINEST:
+            raise InputError(f"ring must be in 4..{FINEST}: fewer do not tell directions apart; found {self.ring}")
+        if not 0.25 <= self.scale <= 10:
             raise InputError(
-                f"scale must be in [0.25, 10]; found {self.scale!r}: with less, no step would count before some "
-                "responses"
+                f"scale must be in [0.25, 10]; found {self.scale}: with less, no step would count before some responses"
             )
-        if not (_number(self.contrast) and 0 < self.contrast <= 2.5):
-            raise InputError(f"contrast must be in (0, 2.5], so that no stimulus is negative; found {self.contrast!r}")
-        if not (_number(self.input_noise) and 0 <= self.input_noise <= 1):
-            raise InputError(f"input_noise must be in [0, 1]; found {self.input_noise!r}")
-        if not isinstance(self.rules, str):
-            raise InputError(f"rules must be names separated by commas, or 'all'; found {self.rules!r}")
+        if not 0 < self.contrast <= 2.5:
+            raise InputError(f"contrast must be in (0, 2.5], so that no stimulus is negative; found {self.contrast}")
+        if not 0 <= self.input_noise <= 1:
+            raise InputError(f"input_noise must be in [0, 1]; found {self.input_noise}")
         names = self.rule_names
         unknown = sorted(set(names) - set(RULES))
         if unknown:

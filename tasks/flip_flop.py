@@ -48,7 +48,7 @@ class FlipFlop(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(value != int(value) or value < 1 for value in (self.n, self.duration)):
+        if min(self.n, self.duration) < 1:
             raise InputError(f"n and duration must be whole numbers >= 1; found n={self.n}, duration={self.duration}")
         if not 0 <= self.rate <= 1:
             raise InputError(f"rate is a probability per step, in [0, 1]; found {self.rate}")

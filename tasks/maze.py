@@ -75,7 +75,7 @@ class Maze(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.hold < self.T or self.hold != int(self.hold):
+        if not 0 <= self.hold < self.T:
             raise InputError(f"hold must be a whole number of steps in 0..T-1; found hold={self.hold}, T={self.T}")
         if not 0 < self.opening < 1:
             raise InputError(f"opening must lie between 0 and 1, the width of the square; found {self.opening}")

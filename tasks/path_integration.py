@@ -12,7 +12,7 @@ a kink. Every trial starts at the origin from h = 0, so that the velocity is all
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, isfinite, sqrt
+from math import ceil, sqrt
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from ._task import Array, Batch, Defaults, Task
 
 GAIN = 10  #: of the speed in the inputs: a step is small against the box, but an input should be about 1
 NEAR = 0.2  #: of `box`: a trial that ends within this distance of the walker succeeded
+SMOOTHEST = 1000  #: steps: what is drawn to be smoothed is longer than the trial by eight times that
 INPUTS = {"velocity": 2, "speed-heading": 3}
 
 
@@ -37,7 +38,7 @@ class PathIntegration(Task):
     speed : float
         Root mean square of |w|, the velocity away from the walls, per step.
     smoothness : float
-        Steps over which the velocity keeps its direction (its correlation falls to exp(-1/2)); at least 1.
+        Steps over which the velocity keeps its direction (its correlation falls to exp(-1/2)); 1 to 1000.
     inputs : "velocity" | "speed-heading"
         u = 10 (v_x, v_y), or u = (10 |v|, cos, sin) of the heading: the first times the others is the velocity again.
     """
@@ -56,10 +57,10 @@ class PathIntegration(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (isfinite(self.box) and 0 < self.speed <= self.box):
+        if not 0 < self.speed <= self.box:
             raise InputError(f"box and speed must have 0 < speed <= box; found speed={self.speed}, box={self.box}")
-        if not (isfinite(self.smoothness) and self.smoothness >= 1):
-            raise InputError(f"smoothness must be a number of steps >= 1; found {self.smoothness}")
+        if not 1 <= self.smoothness <= SMOOTHEST:
+            raise InputError(f"smoothness must be a number of steps in [1, {SMOOTHEST}]; found {self.smoothness}")
         if self.inputs not in INPUTS:
             raise InputError(f"inputs must be {' or '.join(map(repr, INPUTS))}; found {self.inputs!r}")
 

@@ -8,7 +8,6 @@ the mean; with the noise removed the neuron falls below its target.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar
 
 import numpy as np
@@ -35,11 +34,6 @@ class Regulator(Task):
     n_out: ClassVar[int] = 1
     defaults: ClassVar[Defaults] = Defaults(size=1, gamma=0.1, steps=400, lr=1e-2, batch=256)
     trainable: ClassVar[tuple[str, ...]] = ("W", "b")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isfinite(self.c):
-            raise InputError(f"c must be a finite number; found {self.c}")
 
     def trials(self, batch_size: int, rng: np.random.Generator) -> tuple[Array, Array]:
         return np.zeros((batch_size, 0)), np.full((batch_size, 1), self.c)

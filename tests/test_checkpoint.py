@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 import re
@@ -322,6 +323,16 @@ def test_existing_file_survives_a_failed_write(tmp_path):
         write()
     assert path.read_text() == "precious"
     assert names(tmp_path) == ["net.pt"]
+
+
+def test_a_write_that_the_system_refuses_is_an_input_error(tmp_path):
+    def write():
+        with write_atomically(tmp_path / "manifest.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot write .*manifest\.json: No space left on device"):
+        write()
+    assert names(tmp_path) == []
 
 
 def test_full_disk_is_reported_and_leaves_nothing(tmp_path, monkeypatch):

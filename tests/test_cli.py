@@ -12,6 +12,7 @@ from problems import clique_network, gaussian_relu, random_network
 
 import fpanalysis as fpa
 from fpanalysis.cli import main
+from fpanalysis.cli._report import table
 
 COMMANDS = (
     *("train", "inspect", "fixed-points", "shift", "stationary"),
@@ -361,3 +362,10 @@ def test_motion_that_never_rests_is_named(tmp_path):
     (cycle,) = condition["cycles"]["found"]
     assert cycle["regular"]
     assert cycle["period"] == pytest.approx(64.2234, abs=1e-3)
+
+
+def test_a_table_keeps_its_columns_where_there_is_no_room(capsys):
+    """Words stay whole: a column of numbers never vanishes beside a long name."""
+    table(["network", "at σ", "loss"], [["relu in " + 3 * "slope=0.125 batch=32 ", "0.5", "1.25±0.0625"] for _ in "ab"])
+    told = capsys.readouterr().out
+    assert told.count("0.5 ") == told.count("1.25±0.0625") == 2

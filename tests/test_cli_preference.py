@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import fpanalysis as fpa
 from fpanalysis import figures
-from fpanalysis.cli import main
+from fpanalysis.cli import main, preference
 from fpanalysis.cli._batch import batch_of
 from fpanalysis.cli.preference import _best, _refereed, verdict
 
@@ -154,6 +154,19 @@ def test_a_prediction_that_sampling_refutes_is_said_to_disagree():
     wrong = dataclasses.replace(curve, loss=curve.loss * np.array([1.0, 1.0, 1.2]))
     found = _refereed(wrong, sampled).status
     assert [status.value for status in found] == ["ok", "ok", "methods disagree"]
+
+
+def test_samples_stand_alone_where_a_prediction_takes_minutes(monkeypatch):
+    monkeypatch.setattr(preference, "WORK", 80 * 2 - 1)  # 80 steps, one trial, two levels, one neuron
+    document = json.loads(run(REGULATOR, "--noise", "0,0.5", "--trials", "64", "--json", "-").output)
+    _, sampled = regulator_curve([0, 0.5], method="monte-carlo", trials=64, rng=0)
+    assert document["curve"]["loss"] == sampled.loss.tolist()
+    assert (document["findings_from"], document["monte_carlo"]) == ("monte-carlo", None)
+    assert "by Monte Carlo (to predict takes minutes: --trials 0)" in document["trials"]
+    assert "Monte Carlo's" not in run(REGULATOR, "--noise", "0,0.5", "--trials", "64").output
+    predicted = json.loads(run(REGULATOR, "--noise", "0,0.5", "--trials", "0", "--json", "-").output)
+    assert predicted["findings_from"] == "closure"
+    assert json.loads(run(REGULATOR, "--noise", "0.5", "--json", "-").output)["findings_from"] == "closure"
 
 
 def test_growth_without_bound_gives_no_verdict(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from fpanalysis.cli import main
@@ -19,15 +21,16 @@ TASK = "function-approximation"
 QUICK = ("--size", "6", "--steps", "120", "--batch", "4")
 TINY = ("--size", "6", "--steps", "2", "--batch", "2")
 LISTS = ("--noise", "0.1,0.2", "--placement", "in,out", "--seeds", "2")
-#: the command in a process that says when two thirds of a study are done
+#: the command in a process that says when a third, and when two thirds, of a study are done
 TELLING = """
 from fpanalysis.cli import _study, main
 
-live_losses, told = _study.live_losses, []
+live_losses, told = _study.live_losses, set()
 
 def telling(now):
-    if now.done > 0.67 * now.total and not told:
-        told.append(print("two thirds", flush=True))
+    thirds = int(3 * now.done / now.total)
+    if 0 < thirds < 3 and thirds not in told:
+        told.add(print(thirds, flush=True) or thirds)
     return live_losses(now)
 
 _study.live_losses = telling
@@ -114,30 +117,52 @@ def test_what_cannot_be_used_is_one_clear_line(args, status, message, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_a_terminal_a_long_study_says_now_and_then_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("fpanalysis.cli._study.SILENT", 0.0)
+    result = run(TASK, "--placement", "in,out", *TINY, "-o", tmp_path / "s")
+    first, second = result.stderr.splitlines()[:2]
+    assert re.fullmatch(r"50% of 2 networks, loss in [\d.]+, out [\d.]+", first)
+    assert second.startswith("100% of 2 networks")
+
+
 def test_a_range_of_noise_is_a_list(tmp_path):
     run(TASK, "--noise", "0:0.4:3", *TINY, "-o", tmp_path / "s")
     assert [n.sigma for n in read_study(tmp_path / "s").networks] == [0, 0.2, 0.4]
 
 
-def test_processes_and_ctrl_c_make_no_difference(tmp_path):
-    """A real process with two workers, a real signal when one or two of three stacks are done; the message is run as
-    it stands, but in one process. Against the same study without all that."""
+def started(script, args, until):
+    """A real process with two workers, when it has said `until`."""
+    child = subprocess.Popen(
+        [sys.executable, str(script), *args, "--processes", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert until in iter(child.stdout.readline, "")
+    return child
+
+
+def test_processes_ctrl_c_and_a_kill_make_no_difference(tmp_path):
+    """Killed outright at a third: its workers save their stacks and end, or else its streams would stay open. A real
+    signal at two thirds; the message is run as it stands, but in one process. Against the same study without all that.
+    """
     folder, script = tmp_path / "s", tmp_path / "telling.py"
     script.write_text(TELLING)
     lists = ["--placement", "in,out", "--activation", "relu,tanh,softplus", "--seeds", "2"]
-    short = ["--size", "6", "--steps", "400", "--batch", "4", "--setting", "T=20", "--setting", "counted=10"]
+    short = ["--size", "6", "--steps", "300", "--batch", "4", "--setting", "T=20", "--setting", "counted=10"]
     words = ["train", TASK, *lists, *short, "-o"]
-    child = subprocess.Popen(
-        [sys.executable, str(script), *words, str(folder), "--processes", "2"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stdout.readline() == "two thirds\n"
+    child = started(script, [*words, str(folder)], "1\n")
+    child.kill()
+    child.communicate(timeout=120)
+    partial = [torch.load(path, weights_only=True)["done"] for path in folder.glob("*.partial")]
+    assert partial
+    assert 0 < max(partial) <= 300
+    child = started(script, [*words, str(folder), "--resume"], "2\n")
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=120)
     assert child.returncode == 1, stderr
     assert "Traceback" not in stderr
-    assert len(list(folder.glob("*.pt"))) in (4, 8)
     again = shlex.split(stderr.partition("Go on with: ")[2])
     assert again[-1] == "--resume"
     again[again.index("--processes") + 1] = "1"

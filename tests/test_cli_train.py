@@ -14,8 +14,9 @@ from click.testing import CliRunner
 import fpanalysis as fpa
 from fpanalysis.cli import main
 
-#: the command in a process that says when it has taken 5 steps
+#: the command in a process that says when it has taken 5 steps, and whether torch's compiler was started for them
 TELLING = """
+import sys
 from fpanalysis.cli import main
 from fpanalysis.models._run import Run
 
@@ -24,7 +25,7 @@ step = Run.step
 def telling(run):
     losses = step(run)
     if run.done == 5:
-        print("step 5", flush=True)
+        print("step 5,", "torch._dynamo" in sys.modules, flush=True)
     return losses
 
 Run.step = telling
@@ -40,7 +41,7 @@ def run(*args):
 def test_a_trained_network_is_written_and_described(tmp_path):
     out = tmp_path / "model.pt"
     result = run("function-approximation", "--noise", 0.3, "--placement", "out", "--activation", "tanh",
-                 "--gamma", 0.5, "--seed", 3, *QUICK, "-o", out)  # fmt: skip
+                 "--gamma", 0.5, "--seed", 3, *QUICK, "--steps", 200, "-o", out)  # fmt: skip
     assert result.exit_code == 0, result.output
     net = fpa.load(out)
     assert (net.N, net.gamma, net.sigma, net.placement, net.activation.name) == (8, 0.5, 0.3, "out", "tanh")
@@ -70,9 +71,11 @@ def test_a_setting_of_the_task_is_remembered(tmp_path):
     np.testing.assert_array_equal(net.targets, [[0.1]])
 
 
-def test_a_setting_may_be_a_word(tmp_path):
+def test_a_setting_may_be_a_word_and_five_steps_are_no_training(tmp_path):
     out = tmp_path / "model.pt"
-    assert run("path-integration", "--setting", "inputs=speed-heading", *QUICK, "-o", out).exit_code == 0
+    result = run("path-integration", "--setting", "inputs=speed-heading", *QUICK, "-o", out)
+    assert result.exit_code == 3
+    assert "not trained (best constant output: loss 0." in result.stderr
     net = fpa.load(out)
     assert net.info["task_settings"]["inputs"] == "speed-heading"
     assert net.n_in == 3
@@ -93,6 +96,8 @@ def test_a_setting_may_be_a_word(tmp_path):
         (["regulator", "--setting", "c"], 2, "is not NAME=VALUE"),
         (["regulator", "--setting", "c=big"], 1, "c must be a number; found 'big'"),
         (["path-integration", "--setting", "inputs=3"], 1, "inputs must be a word; found 3"),
+        (["regulator", "--batch", "1000000000000"], 1, "not enough memory (Unable to allocate"),
+        (["regulator", "--device", "meta"], 1, "device must be one that torch can use here; found 'meta'"),
         ([], 2, "Missing argument 'TASK'"),
     ],
 )
@@ -113,7 +118,7 @@ def test_after_ctrl_c_the_command_it_names_goes_on_to_the_same_network(tmp_path)
         [sys.executable, "-c", TELLING, *words, str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
-    assert child.stdout.readline() == "step 5\n"
+    assert child.stdout.readline() == "step 5, False\n", "a second of every start"
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 1, stderr

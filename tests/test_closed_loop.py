@@ -8,13 +8,16 @@ import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from matplotlib.collections import PathCollection
 
 import fpanalysis as fpa
 from fpanalysis.cli import main
 from fpanalysis.cli._batch import batch_of, in_its_loop
+from fpanalysis.figures import plot_attenuation
 from fpanalysis.models import train
 from fpanalysis.results import InputError, Status
 from fpanalysis.tasks import Defaults, Feedback, Task
@@ -306,6 +309,22 @@ def test_preference_and_denoise_of_such_a_network(trained, tmp_path):
 def test_a_loop_that_does_not_fit(arguments, match):
     with pytest.raises(InputError, match=match):
         fpa.closed_loop(random_net(), **{"rate": RATE} | arguments)
+
+
+def test_a_network_that_does_not_fit_the_loop_of_its_task():
+    net = random_net(n=3)
+    with pytest.raises(InputError, match=r"has 3 input\(s\) and 3 output\(s\), but its task test-to-the-goal"):
+        in_its_loop(dataclasses.replace(net, info={"task": "test-to-the-goal"}))
+
+
+def test_the_point_is_not_drawn_among_the_neurons():
+    """Its operating point is its position: no noise enters there."""
+    bias = fpa.network_bias(fpa.closed_loop(homing(activation="relu"), RATE, GAIN, CENTRE))
+    ax = plot_attenuation(bias)
+    dots = [np.asarray(own.get_offsets()) for own in ax.collections if isinstance(own, PathCollection)]
+    drawn = np.concatenate(dots)
+    assert np.isfinite(drawn).all(axis=1).sum() == 20
+    plt.close(ax.figure)
 
 
 def test_networks_without_a_loop_to_close():

@@ -7,6 +7,8 @@ from math import exp, pi
 import numpy as np
 import pytest
 
+import fpanalysis as fpa
+from fpanalysis.cli._batch import batch_of
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
 from fpanalysis.tasks._cognitive_rules import RULES
@@ -297,13 +299,15 @@ def test_conditions_are_moments_of_trials():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ring": 3}, r"ring must be a whole number >= 4, to tell directions apart; found 3"),
-        ({"ring": 16.0}, r"ring must be a whole number >= 4, to tell directions apart; found 16\.0"),
+        ({"ring": 3}, r"ring must be in 4\.\.1000: fewer do not tell directions apart; found 3"),
+        ({"ring": 10**5}, r"found 100000"),
+        ({"ring": 16.5}, r"ring must be a whole number, at most 100000; found 16\.5"),
         ({"scale": 0.2}, r"scale must be in \[0\.25, 10\]; found 0\.2: with less, no step would count before"),
-        ({"contrast": float("nan")}, r"contrast must be in \(0, 2\.5\], so that no stimulus is negative; found nan"),
-        ({"scale": "half"}, r"scale must be in \[0\.25, 10\]; found 'half'"),
+        ({"contrast": float("nan")}, r"contrast must be a number; found nan"),
+        ({"contrast": 3}, r"contrast must be in \(0, 2\.5\], so that no stimulus is negative; found 3"),
+        ({"scale": "half"}, r"scale must be a number; found 'half'"),
         ({"input_noise": -1}, r"input_noise must be in \[0, 1\]; found -1"),
-        ({"rules": 3}, r"rules must be names separated by commas, or 'all'; found 3"),
+        ({"rules": 3}, "rules must be a word; found 3"),
         ({"rules": "go,jump"}, r"rules has no 'jump'; known: all, or some of go, rt-go"),
         ({"rules": "go,go"}, r"rules must name each task once; found 'go,go'"),
         ({"T": 10}, r"no setting 'T'; it has ring, scale, contrast, rules, input_noise"),
@@ -335,3 +339,18 @@ def test_networks_learn_it_and_are_scored():
         outputs.append(net.output(h))
     assert min(task.accuracy(np.array(outputs), batch).values()) > 0.9
     np.testing.assert_array_equal(net.conditions, task.conditions()[0])
+
+
+def test_a_network_is_judged_on_trials_not_on_its_conditions():
+    """Held at its conditions it mostly waits: R was 0.96 there, whatever becomes of the responses."""
+    task = get_task("cognitive", rules="go", ring=8, scale=0.25)
+    inputs, targets = task.conditions()
+    weights = {name: np.float64(part) for name, part in task.initialize(6, rng=0).items()}
+    info = {"task": "cognitive", "task_settings": task.settings()}
+    net = fpa.Network(**weights, gamma=0.2, sigma=0.1, conditions=inputs, targets=targets, info=info)
+    chosen = batch_of(net, seed=3)
+    assert chosen.source == "32 trials of cognitive"
+    for part, expected in zip(chosen.batch, task.batch(32, rng=3), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    with pytest.raises(InputError, match=r"steps can be chosen only for held inputs; the trials of cognitive have 51"):
+        batch_of(net, steps=20)

@@ -89,6 +89,15 @@ def test_a_closed_loop_is_run_closed():
     assert 0.05 < test.success[0, 3] < 0.95
 
 
+@pytest.mark.parametrize("form", ["rate", "current"])
+def test_a_network_that_is_read_as_it_is(form):
+    """Without W_out in the loop, as with W_out = I: the position moves by the state before the step."""
+    read = dataclasses.replace(steering(form=form), W_out=np.eye(2), b_out=None)
+    curves = [evaluate(net, Follow(), [0.0, 0.4], inputs=3, trials=16).curves[0]
+              for net in (read, dataclasses.replace(read, W_out=None))]  # fmt: skip
+    np.testing.assert_allclose(curves[1].loss, curves[0].loss, rtol=1e-5)
+
+
 def test_an_open_loop_would_be_another_curve():
     """The same network at the inputs of a perfect path: so that the test above can fail."""
     task, net = Follow(), steering()

@@ -78,7 +78,7 @@ def test_the_condition_to_analyse_is_zero_input_without_a_wanted_output():
     ("settings", "message"),
     [
         ({"n": 0}, r"n and duration must be whole numbers >= 1; found n=0, duration=2"),
-        ({"n": 2.5}, r"must be whole numbers >= 1; found n=2\.5"),
+        ({"n": 2.5}, r"n must be a whole number, at most 100000; found 2\.5"),
         ({"duration": 0}, r"found n=3, duration=0"),
         ({"rate": 1.1}, r"rate is a probability per step, in \[0, 1\]; found 1\.1"),
         ({"rate": float("nan")}, r"found nan"),

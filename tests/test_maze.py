@@ -204,19 +204,19 @@ def test_conditions_are_places_on_the_reference_without_a_wanted_output():
     ("settings", "message"),
     [
         ({"hold": 80}, r"hold must be a whole number of steps in 0\.\.T-1; found hold=80, T=80"),
-        ({"hold": 1.5}, r"found hold=1\.5"),
-        ({"hold": float("nan")}, r"found hold=nan"),
+        ({"hold": 1.5}, r"hold must be a whole number, at most 100000; found 1\.5"),
+        ({"hold": float("nan")}, r"hold must be a number; found nan"),
         ({"T": 20, "counted": 20}, r"cut corners: .* opening / 2; found T=20, hold=15, opening=0\.32"),
         ({"T": 0}, r"T must be >= 1"),
         ({"opening": 0}, r"opening must lie between 0 and 1, .* found 0"),
-        ({"opening": float("nan")}, r"opening must lie between 0 and 1"),
+        ({"opening": float("nan")}, r"opening must be a number; found nan"),
         ({"thickness": 0.34}, r"thickness must be >= 0 and leave the lanes free, < 0\.34; found 0\.34"),
         ({"goal": 0.16}, r"goal is a radius > 0 that fits between the walls, <= 0\.15; found 0\.16"),
         ({"goal": 0.13, "thickness": 0.1}, r"<= 0\.115; found 0\.13"),
         ({"top": 0.34}, r"below the first bar: .* bottom <= top < 0\.335; .*top=0\.34"),
         ({"left": 0.6}, r"found left=0\.6, right=0\.55"),
         ({"left": -0.1}, r"starts must lie inside the square"),
-        ({"bottom": float("nan")}, r"starts must lie inside the square"),
+        ({"bottom": float("nan")}, r"bottom must be a number; found nan"),
     ],
 )
 def test_what_cannot_be_used_is_named(settings, message):

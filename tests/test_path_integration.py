@@ -119,10 +119,11 @@ def test_conditions_are_standstill(inputs, n_in):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"speed": 0}, r"0 < speed <= box; found speed=0, box=1\.0"),
+        ({"speed": 0}, r"0 < speed <= box; found speed=0\.0, box=1\.0"),
         ({"box": 0.05}, r"0 < speed <= box; found speed=0\.1, box=0\.05"),
-        ({"box": float("inf")}, "box=inf"),
-        ({"smoothness": 0.5}, r"smoothness must be a number of steps >= 1; found 0\.5"),
+        ({"box": float("inf")}, r"box must be a number of size at most 1e\+06; found inf"),
+        ({"smoothness": 0.5}, r"smoothness must be a number of steps in \[1, 1000\]; found 0\.5"),
+        ({"smoothness": 1e5}, r"found 100000\.0"),
         ({"inputs": "position"}, "inputs must be 'velocity' or 'speed-heading'; found 'position'"),
         ({"inputs": 1}, "inputs must be a word; found 1"),
         ({"smoothness": "very"}, "smoothness must be a number; found 'very'"),

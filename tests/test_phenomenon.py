@@ -77,6 +77,8 @@ def test_a_study_is_added_and_refreshed_by_itself(phenomenon, regulators, tmp_pa
     assert f"| relu in | 0.5 | 2 | {phenomenon.cell(group.spread('ratio')._asdict())} |" in page
     assert "Training took 2 min (3 min of CPU time)" in page
     assert "Left out: half (" in page
+    error = max(judged.ratio_error / judged.numbers["ratio"] for judged in group.networks)
+    assert f"R of each network is known to {100 * error:.2g} % (95 %)" in page
     assert "## Maze navigation" in page
     assert (home / "figures" / "phenomenon-regulator.png").stat().st_size > 10_000
 

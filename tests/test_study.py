@@ -8,10 +8,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
 import fpanalysis as fpa
 from fpanalysis.models import TrainingStatus, _study_plan, read_study, train, train_study
-from fpanalysis.models._study_plan import combinations, constant_loss, stacked
+from fpanalysis.models._outcome import constant_loss
+from fpanalysis.models._study_plan import combinations, stacked
 from fpanalysis.models._study_workers import bins, thinned
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
@@ -144,12 +146,18 @@ def test_a_missing_network_is_trained_again(copy, whole):
     assert (copy / whole.networks[2].file).stat().st_mtime_ns == kept
 
 
-def test_a_damaged_partial_file_costs_its_stack_only(whole, tmp_path):
+@pytest.mark.parametrize("kind", ["damaged", "former"])
+def test_a_partial_file_that_cannot_be_used_costs_its_stack_only(whole, tmp_path, kind):
     with pytest.raises(KeyboardInterrupt):
         train_study(TASK, tmp_path / "s", progress=interrupting(5), **STUDY)
-    (tmp_path / "s" / "stack-0.partial").write_bytes(b"half")
+    partial = tmp_path / "s" / "stack-0.partial"
+    if kind == "damaged":
+        partial.write_bytes(b"half")
+    else:
+        torch.save(torch.load(partial, weights_only=True) | {"format": "fpanalysis.training/1"}, partial)
     again = train_study(TASK, tmp_path / "s", resume=True, **STUDY)
-    assert again.notes == ("stack-0.partial was damaged: its networks were trained from their beginning",)
+    (note,) = again.notes
+    assert note.startswith("stack-0.partial was damaged, or of another version: its networks were trained from")
     assert outcome(again) == outcome(whole)
 
 
@@ -252,6 +260,15 @@ def test_a_second_run_in_the_same_folder_is_refused(copy):
 
     with _study_folder.held(copy), pytest.raises(InputError, match="another run is training the study"):
         train_study(TASK, copy, resume=True, **STUDY)
+
+
+def test_a_study_is_checked_one_network_at_a_time(tmp_path, monkeypatch):
+    """Else a study of many levels needs the memory of all of them before it starts."""
+    made = []
+    monkeypatch.setattr(_study_plan, "Run", lambda task, settings: made.append((settings.M, settings.size)))
+    lists = {"activation": "relu", "gamma": 0.2, "placement": ("in", "out"), "sigma": (0.1, 0.2), "seed": (0, 1)}
+    _study_plan.planned(get_task(TASK), lists | {"size": (9, 6)}, {})
+    assert made == [(1, 6)] * 4 + [(1, 9)]
 
 
 def test_a_training_that_fails_has_a_status_and_no_file(tmp_path):

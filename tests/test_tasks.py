@@ -64,6 +64,20 @@ def test_function_approximation_starts_with_gain_0_8():
     assert W.var() * 64 / 0.8**2 == pytest.approx(1, abs=4 * np.sqrt(2 / 4096))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *[(name, {}) for name in ("function-approximation", "regulator", "flip-flop", "maze", "path-integration")],
+        ("cognitive", {"input_noise": 0}),
+        ("function-approximation", {"layers": [4, 3]}),
+    ],
+)
+def test_trials_are_held_where_nothing_changes_in_them(name, settings):
+    task = get_task(name, **settings)
+    inputs, targets, _ = task.batch(20, rng=0)
+    assert task.held == (not np.ptp(inputs, axis=0).any() and not np.ptp(targets, axis=0).any())
+
+
 def test_conditions_span_the_inputs():
     conditions, targets = get_task("function-approximation").conditions()
     np.testing.assert_allclose(conditions[:, 0], np.linspace(-1, 1, 11))
@@ -87,13 +101,30 @@ def test_the_regulator_starts_at_its_target_and_stays_without_noise():
     [
         ("nosuch", {}, r"unknown task 'nosuch'; known: .*function-approximation.*regulator"),
         ("regulator", {"colour": 1}, r"no setting 'colour'; it has T, counted, c"),
-        ("regulator", {"c": float("nan")}, r"c must be a finite number; found nan"),
+        ("regulator", {"c": float("nan")}, r"c must be a number; found nan"),
+        ("regulator", {"c": 1e7}, r"c must be a number of size at most 1e\+06; found 10000000\.0"),
+        ("regulator", {"c": True}, r"c must be a number; found True"),
+        ("maze", {"T": 80.5}, r"T must be a whole number, at most 100000; found 80\.5"),
+        ("maze", {"T": float("inf")}, r"T must be a whole number, at most 100000; found inf"),
+        ("path-integration", {"T": 10**400}, r"T must be a whole number, at most 100000; found 1000"),
+        ("path-integration", {"counted": 1.5}, r"counted must be a whole number, at most 100000; found 1\.5"),
+        ("flip-flop", {"n": float("nan")}, r"n must be a number; found nan"),
+        ("flip-flop", {"n": 0}, r"n and duration must be whole numbers >= 1; found n=0"),
+        ("flip-flop", {"duration": -1.0}, r"n and duration must be whole numbers >= 1; .*duration=-1"),
         ("function-approximation", {"T": 10, "counted": 11}, r"counted in 1\.\.T; found T=10, counted=11"),
     ],
 )
 def test_what_cannot_be_used_is_named(name, settings, message):
     with pytest.raises(InputError, match=message):
         get_task(name, **settings)
+
+
+def test_numbers_of_any_kind_are_taken_as_plain_ones():
+    """A list of sizes may come as floats from the command line, and settings from numpy; a checkpoint holds neither."""
+    task = get_task("maze", T=np.int64(60), counted=60.0, opening=np.float32(0.5), goal=np.float64(0.05))
+    assert task == get_task("maze", T=60, counted=60, opening=0.5, goal=0.05)
+    assert {type(value) for value in task.settings().values()} == {int, float}
+    assert task.batch(2, rng=0)[2].sum() == 120
 
 
 def test_settings_make_the_task_again():

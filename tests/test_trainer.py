@@ -11,6 +11,7 @@ import torch
 
 import fpanalysis as fpa
 from fpanalysis.models import _run, evaluate, train
+from fpanalysis.models._adam import Adam
 from fpanalysis.results import InputError
 from fpanalysis.tasks import get_task
 
@@ -106,6 +107,16 @@ def test_a_second_signal_does_not_wait_and_never_saves_half_a_step(tmp_path, mon
     assert not partial.exists()
 
 
+def test_a_signal_that_this_process_ignores_stays_ignored(tmp_path):
+    """As a shell starts what a script runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = train(TASK, partial=tmp_path / "p", progress=lambda *_: os.kill(os.getpid(), signal.SIGINT), **QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert np.isfinite(done.losses).all()
+
+
 def test_a_killed_training_resumes_from_the_last_periodic_save(tmp_path):
     partial = tmp_path / "net.pt.partial"
 
@@ -178,6 +189,32 @@ def test_a_step_is_adam_with_clipped_gradient_and_cosine_learning_rate():
     assert_same_up_to_rounding(trained, model.to_network())
 
 
+def test_adam_is_torchs_own_bit_for_bit_and_reads_its_state():
+    def parameters():
+        draw = torch.Generator().manual_seed(0)
+        return [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((3, 5, 5), (3, 5))]
+
+    def step(optimiser, owned, seed, *lr):
+        draw = torch.Generator().manual_seed(seed)
+        for p in owned:
+            p.grad = torch.randn(p.shape, generator=draw)
+        optimiser.step(*lr)
+
+    own, other = parameters(), parameters()
+    ours, theirs = Adam(own), torch.optim.Adam(other, fused=True)
+    for k in range(4):
+        theirs.param_groups[0]["lr"] = lr = 1e-2 / (k + 1)
+        step(ours, own, k, lr)
+        step(theirs, other, k)
+    assert all(torch.equal(p, q) for p, q in zip(own, other, strict=True))
+    assert not torch.equal(own[0], parameters()[0])
+    again = Adam(own)
+    again.load_state_dict(theirs.state_dict())
+    step(again, own, 9, lr)
+    step(theirs, other, 9)
+    assert all(torch.equal(p, q) for p, q in zip(own, other, strict=True))
+
+
 def test_only_trainable_parameters_move(regulators):
     for net in regulators.networks:
         assert net.W_out.item() == 1
@@ -219,7 +256,11 @@ def test_threads_are_put_back():
         ({"placement": "beside"}, "placement must be 'in' or 'out'; found 'beside'"),
         ({"gamma": 2}, "gamma must lie in"),
         ({"activation": "swish"}, "unknown activation 'swish'"),
+        ({"gamma": [0.1, 0.2]}, r"gamma must be a number; found \[0\.1, 0\.2\]"),
         ({"steps": 0}, "steps must be a whole number >= 1; found 0"),
+        ({"size": float("inf")}, "size must be a whole number >= 1; found inf"),
+        ({"batch": "many"}, "batch must be a number; found 'many'"),
+        ({"device": "meta"}, "device must be one that torch can use here; found 'meta'"),
         ({"lr": float("nan")}, "lr must be a finite number > 0; found nan"),
         ({"threads": 0}, "threads must be a whole number >= 1"),
         ({"partial": "/no/such/folder/x.partial"}, "the folder /no/such/folder does not exist"),

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fpanalysis as fpa
+from fpanalysis.tasks import get_task
 
 HERE = Path(__file__).parent
 NETWORKS = HERE.parents[1] / "examples/networks"
@@ -73,9 +74,60 @@ def phases():
     fpa.figures.phase_figure(diagrams).savefig(HERE / "phases.png", dpi=90)
 
 
+def walk(net, task, batch, rng=None):
+    """Positions (T + 1, B, 2) of a network in the maze; with the noise removed if there is no rng."""
+    p = task.feedback.start(batch[0].astype(float))
+    h, path = np.zeros((len(p), net.N)), [p]
+    for _ in range(task.T):
+        u, z = task.feedback.gain * (p - task.feedback.centre), net.output(h)
+        h = net.step(h, u, None if rng is None else rng.standard_normal(h.shape))
+        p = p + task.feedback.rate * z
+        path.append(p)
+    return np.stack(path)
+
+
+def maze():
+    net = fpa.load(NETWORKS / "maze-relu-in-0.5.pt")
+    task = get_task("maze", **net.info["task_settings"])
+    batch = task.batch(24, rng=0)
+    paths = {
+        f"training noise {net.sigma:g}": walk(net, task, batch, np.random.default_rng(1)),
+        "noise removed": walk(net, task, batch),
+        "de-noised": walk(fpa.denoise(net), task, batch),
+    }
+    panels = {title: (path, task.score(path[1:], batch)) for title, path in paths.items()}
+    reference = task.reference(paths["noise removed"][0, :1])[:, 0]
+    fpa.figures.maze_figure(panels, reference=reference, **task.layout()).savefig(HERE / "maze.png", dpi=80)
+
+
+def cognitive():
+    """One trial of each of the twenty tasks; the shares are of the trials of a batch of 1000."""
+    net = fpa.load(NETWORKS / "cognitive-relu-in-0.5.pt")
+    task = get_task("cognitive", **net.info["task_settings"])
+    rng = np.random.default_rng(1)
+    inputs, targets, mask = task.batch(1000, rng)
+    h, outputs = np.zeros((1000, net.N)), np.empty(targets.shape)
+    for t, u in enumerate(inputs):
+        h = net.step(h, u, rng.standard_normal(h.shape))
+        outputs[t] = net.output(h)
+    accuracy = task.accuracy(outputs, (inputs, targets, mask))
+    rule, end = task.rule_of(inputs), mask.any(-1).cumsum(0).argmax(0) + 1
+    go = (targets[..., 0] > 0.5).argmin(0)
+    whole = (targets[..., 4:-3] > 0.8).any((0, 2))  # a response that the picture does not cut at 0 = 360 degrees
+    shown = [int(np.flatnonzero((rule == k) & whole)[0]) for k in range(len(task.titles))]
+    shares = zip(task.titles, accuracy.values(), strict=True)
+    titles = [title.replace(": ", f" ({share:.0%})\n") for title, share in shares]
+    parts = ([part[: end[b], b] for b in shown] for part in (inputs, targets, outputs))
+    figure = fpa.figures.trials_figure(titles, *parts, [go[b] for b in shown])
+    figure.savefig(HERE / "cognitive.png", dpi=75)
+
+
 PICTURES = {
     f.__name__: f
-    for f in (shift, fixed_points, bifurcations, density_one, density_two, preference, bias, incentive, phases)
+    for f in (
+        *(shift, fixed_points, bifurcations, density_one, density_two, preference, bias, incentive, phases),
+        *(maze, cognitive),
+    )
 }
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except InputError as error:
             raise click.ClickException(str(error)) from None
+        except MemoryError as error:
+            raise click.ClickException(f"not enough memory ({error}): ask for less at once") from None
 
 
 def _cite(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

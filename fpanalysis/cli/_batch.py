@@ -23,20 +23,31 @@ class Batch(NamedTuple):
 
 
 def in_its_loop(net: Network) -> Network:
-    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`)."""
+    """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`).
+
+    Raises
+    ------
+    InputError
+        If it has other inputs or outputs than that task.
+    """
     from fpanalysis.tasks import remembered
 
     task = remembered(net.info)
     if task is None or task.feedback is None or net.moved:
         return net
+    if (net.n_in, net.n_out) != (task.n_in, task.n_out):
+        raise InputError(
+            f"the network has {net.n_in} input(s) and {net.n_out} output(s), but its task {task.name}, whose loop is "
+            f"to be closed, has {task.n_in} and {task.n_out}"
+        )
     from fpanalysis.closed_loop import closed_loop
 
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
 
 
 def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
-    """Trials at every condition of `net`, as long as those of its task; without targets, drawn from the task, as are
-    those of a network in its loop: they start from [h_0, p_0], without inputs.
+    """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
+    no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
 
     Raises
     ------
@@ -57,7 +68,8 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
             f"the network steers a point in a closed loop ({task.name}): what it does at inputs that are held tells "
             "nothing of that; close the loop first, by fpanalysis.closed_loop"
         )
-    if loop or net.conditions is None or net.targets is None:
+    changing = task is not None and not task.held
+    if changing or net.conditions is None or net.targets is None:
         if task is None:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "

@@ -20,6 +20,7 @@ FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of netw
 NEEDED, NEAR = 1.05, 0.5  #: least R that counts as needing noise, and preferred noise / training noise as near
 LOSSES = {"loss_trained": "loss", "bias2_trained": "bias²", "variance_trained": "variance", "loss_removed": "removed"}
 INPUTS = 32  #: trials drawn from the task
+Z = 1.96  #: standard errors that cover the truth at 95 %
 
 
 def judge_folder(
@@ -63,14 +64,19 @@ def read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, str]]:
 
     networks: dict[str, Network] = {}
     left_out = _failed(folder)
+    seen: dict[tuple[Any, ...], str] = {}
     for path in sorted(folder.glob("*.pt")):
         if path.stem in left_out:
             continue
         try:
             net = load(path)
-            task_of(net)
+            task = task_of(net)
         except InputError as error:
             left_out[path.stem] = str(error).removeprefix(f"{path}: ")
+            continue
+        first = seen.setdefault((net.hash, task.name, str(task.settings())), path.stem)
+        if first != path.stem:
+            left_out[path.stem] = f"it is the same network as {first}: a copy is no other seed"
         else:
             networks[path.stem] = net
     return networks, left_out
@@ -87,7 +93,9 @@ def _failed(folder: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         return {MANIFEST: f"it cannot be read as that of a study ({type(error).__name__})"}
-    return {name: f"{MANIFEST} says {status!r}" for name, status in said.items() if status in FAILED}
+    failed = {name: f"{MANIFEST} says {status!r}" for name, status in said.items() if status in FAILED}
+    lost = {name: f"{MANIFEST} says {status!r}, but there is no file" for name, status in said.items()}
+    return {name: why for name, why in lost.items() if not (folder / f"{name}.pt").exists()} | failed
 
 
 def _swept(networks: dict[str, Network], noise: tuple[float, ...] | None, trials: int, seed: int) -> Sweep:
@@ -117,42 +125,54 @@ def report(found: Sweep) -> None:
     for title, groups in zip(found.titles, found.tasks, strict=True):
         runs = f"{found.inputs} trials of the task, {found.trials} runs of each at every noise level"
         click.echo(f"{title}: {runs}; median over networks ± half their range")
-        kinds = [_kind(groups, group) for group in groups]
-        _table(groups, kinds, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
+        _table(groups, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
         judged = [(network.numbers["ratio"], network.ratio_error) for group in groups for network in group.networks]
         known = [error / ratio for ratio, error in judged if ratio > 0]  # neither NaN nor a loss that vanishes
         if known:
             click.echo(f"R of a single network is known to {100 * max(known):.2g} % or better (95 %, by sampling).\n")
         click.echo("At the training noise, and with the noise removed (bias² is the whole loss then):")
-        _table(groups, kinds, LOSSES, 2)
+        _table(groups, LOSSES, 2)
         if groups[0].networks[0].success is not None:
             click.echo("Share of trials that succeed:")
-            _table(groups, kinds, {"success_trained": "with noise", "success_removed": "removed"}, 3)
+            _table(groups, {"success_trained": "with noise", "success_removed": "removed"}, 3)
+            click.echo(f"{_success_known(groups, found.inputs)}\n")
         for sentence in findings(groups):
             click.echo(click.wrap_text(sentence, width=80))
         click.echo()
 
 
-def _kind(groups: Sequence[Group], group: Group) -> str:
-    """What the group is, as far as the groups of its task differ."""
-    name = f"{group.activation} {group.placement}"
-    name += f" N={group.size}" * (len({other.size for other in groups}) > 1)
-    return name + f" γ={group.gamma:g}" * (len({other.gamma for other in groups}) > 1)
+def success_error(share: float, error: float, inputs: int) -> float:
+    """95 %, of a share of trials with this standard error; where all or none succeed, what `inputs` of them leave open
+    (Wilson)."""
+    return Z * error if 0 < share < 1 else Z**2 / (inputs + Z**2)
 
 
-def _table(groups: Sequence[Group], kinds: list[str], names: dict[str, str], digits: int, count: bool = False) -> None:
+def _success_known(groups: Sequence[Group], inputs: int) -> str:
+    rates = [(n.success, n.success_error) for group in groups for n in group.networks]
+    errors = [
+        success_error(float(p), float(e), inputs) for shares, known in rates for p, e in zip(shares, known, strict=True)
+    ]
+    return f"The share of a single network is known to ±{max(errors):.2g} or better (95 %), over the task's trials."
+
+
+def _table(groups: Sequence[Group], names: dict[str, str], digits: int, count: bool = False) -> None:
     rows = [
-        [kind, f"{group.sigma:g}", *([str(len(group.networks))] if count else [])]
-        + [text(group.spread(name), digits) for name in names]
-        for kind, group in zip(kinds, groups, strict=True)
+        [
+            f"{group.activation} {group.placement}{group.apart}",
+            f"{group.sigma:g}",
+            *([str(len(group.networks))] if count else []),
+        ]
+        + [text(group.spread(name), digits, len(group.networks)) for name in names]
+        for group in groups
     ]
     table(["network", "at σ", *(["nets"] if count else []), *names.values()], rows)
 
 
-def text(spread: Spread, digits: int) -> str:
-    """Median ± half the range; no ± for a single network."""
+def text(spread: Spread, digits: int, networks: int) -> str:
+    """Median ± half the range; no ± for a single network; of how many, if not all `networks` have the number."""
     half = (spread.high - spread.low) / 2
-    return number(spread.median, digits) + (f"±{half:.{1 if half < 0.95 else 2}g}" if half > 0 else "")
+    told = number(spread.median, digits) + (f"±{half:.{1 if half < 0.95 else 2}g}" if half > 0 else "")
+    return told + f" ({spread.known} of {networks})" * (0 < spread.known < networks)
 
 
 def findings(groups: Sequence[Group]) -> list[str]:
@@ -168,12 +188,23 @@ def findings(groups: Sequence[Group]) -> list[str]:
         if not rows:
             continue
         needed = sum(numbers["ratio"] > NEEDED for numbers, _ in rows)
-        near = [sum(n[name] >= NEAR * sigma for n, sigma in rows) for name in ("preferred", "preferred_bias2")]
+        unknown = sum(numbers["ratio"] != numbers["ratio"] for numbers, _ in rows)
         sentences.append(
-            f"Noise {placement}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED}); "
-            f"the least loss lies at half the training noise or beyond in {near[0]}, the least bias² in {near[1]}."
+            f"Noise {placement}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED})"
+            f"{_unknown(unknown)}; the least loss lies at half the training noise or beyond in "
+            f"{_near(rows, 'preferred')}, the least bias² in {_near(rows, 'preferred_bias2')}."
         )
     return sentences
+
+
+def _near(rows: Sequence[tuple[dict[str, float], float]], name: str) -> str:
+    """How many of the noise levels `name` are at least half the training noise, and how many are not known."""
+    known = [(numbers[name], sigma) for numbers, sigma in rows if numbers[name] == numbers[name]]
+    return f"{sum(level >= NEAR * sigma for level, sigma in known)}{_unknown(len(rows) - len(known))}"
+
+
+def _unknown(count: int) -> str:
+    return f" ({count} not known)" * (count > 0)
 
 
 def document(found: Sweep, left_out: dict[str, str]) -> dict[str, Any]:
@@ -193,7 +224,7 @@ def document(found: Sweep, left_out: dict[str, str]) -> dict[str, Any]:
 
 
 def _group(group: Group) -> dict[str, Any]:
-    names = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma")
+    names = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma", "settings", "apart")
     curves = {part: group.median(part).tolist() for part in ("loss", "bias2", "variance")}
     return {
         **{name: getattr(group, name) for name in names},

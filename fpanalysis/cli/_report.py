@@ -19,29 +19,29 @@ FIGURE_TYPES = (".png", ".pdf", ".svg")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, numbers to the right; names of several words on two lines where the terminal is narrow."""
+    """Print a table, numbers to the right; names and entries of several words on two lines where the terminal is
+    narrow, but no word on two."""
     from rich.console import Console
     from rich.table import Table
 
+    console, needed = Console(highlight=False), 0
     grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=False)
-    for name in columns:
-        words = name in ("status", "completeness")
-        grid.add_column(name, justify="left" if words else "right", no_wrap=not words and " " not in name)
+    for k, name in enumerate(columns):
+        left, texts = name in ("status", "completeness"), [name, *(row[k] for row in rows)]
+        least = max((len(word) for text in texts for word in text.split()), default=0)
+        whole = not left and not any(" " in text for text in texts)
+        grid.add_column(name, justify="left" if left else "right", no_wrap=whole, min_width=least)
+        needed += 2 + (max(map(len, texts)) if whole else least)
     for row in rows:
         grid.add_row(*row)
     click.echo()
-    Console(highlight=False).print(grid)
+    console.print(grid, width=max(console.width, needed), crop=False)
     click.echo()
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """`value` to so many significant digits; a dash where there is none."""
     return "-" if value is None or value != value else f"{value:.{digits}g}"
-
-
-def input_text(u: Any) -> str:
-    """A constant input (n_in,), for a table."""
-    return ",".join(f"{value:.4g}" for value in u) if len(u) else "(none)"
 
 
 def check_panels(count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fpanalysis.tasks import Task
 
 LISTED = 8  #: failed networks that are named
+SILENT = 60.0  #: seconds without a word where there is no terminal for a bar
 
 
 def run_study(task: Task, folder: Path, figure: str | None, again: str, **settings: Any) -> None:
@@ -48,7 +50,7 @@ def run_study(task: Task, folder: Path, figure: str | None, again: str, **settin
 
 
 def _train(task: Task, folder: Path, settings: dict[str, Any]) -> Study:
-    """Train with a progress bar on stderr, where that is a terminal."""
+    """Train with a progress bar on stderr, or now and then a line where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -59,9 +61,19 @@ def _train(task: Task, folder: Path, settings: dict[str, Any]) -> Study:
                TextColumn("{task.fields[losses]}"), TextColumn("time left"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         rows: list[Any] = []
+        told = time.monotonic()
 
         def progress(now: StudyProgress) -> None:
-            shown = {"losses": live_losses(now), "completed": now.done}
+            nonlocal told
+            losses = live_losses(now)
+            if not console.is_terminal:
+                if time.monotonic() - told > SILENT:
+                    told = time.monotonic()
+                    click.echo(
+                        f"{now.done / now.total:.0%} of {len(now.networks)} networks, {live_losses(now)}", err=True
+                    )
+                return
+            shown = {"losses": losses, "completed": now.done}
             if not rows:  # what an earlier run did must not count as speed
                 rows.append(bar.add_task("", total=now.total, count=len(now.networks), **shown))
             bar.update(rows[0], **shown)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fpanalysis.cli._inputs import HELP, Input, called, chosen
 from fpanalysis.cli._options import WIDE, Numbers
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
     check_suffix,
-    input_text,
     number,
     save_figure,
     table,
@@ -33,7 +33,7 @@ MOST = 90  #: per cent of the bias that its carriers carry
 @click.command(short_help="Which neurons bias the output, and why.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--noise", type=click.FloatRange(min=0), help="Noise sigma, per step.  [default: training noise]")
-@click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
+@click.option("--input", "inputs", type=Input(), multiple=True, help=HELP)
 @click.option("--method", default="closure", show_default=True, help="Stationary method; chain: exact, N <= 3.")
 @click.option("--start", type=Numbers(), help="A state (N numbers): the fixed point where it comes to rest.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Neurons listed.")
@@ -43,7 +43,7 @@ MOST = 90  #: per cent of the bias that its carriers carry
 def command(
     model: str,
     noise: float | None,
-    inputs: tuple[tuple[float, ...], ...],
+    inputs: tuple[Any, ...],
     method: str,
     start: tuple[float, ...] | None,
     top: int,
@@ -95,7 +95,7 @@ def _bias(net: Network, noise: float | None, inputs: Any, method: str, start: An
     from fpanalysis.bias import network_bias
 
     sigma = None if noise is None else noise * net.noise_profile
-    return network_bias(net, [list(u) for u in inputs] if inputs else None, sigma, method, start)
+    return network_bias(net, chosen(net, inputs), sigma, method, start)
 
 
 def _other(other: Network, net: Network) -> NetworkBias:
@@ -138,14 +138,14 @@ def _condition_rows(bias: NetworkBias, c: int) -> list[list[str]]:
     """A row per output, the first few."""
     part, net = bias.attributions[c], bias.points.net
     if not abs(part.total[0]) < float("inf"):
-        return [[input_text(bias.points.inputs[c]), *7 * ["-"], part.status.value]]
+        return [[called(net, bias.points.inputs[c]), *7 * ["-"], part.status.value]]
     rows = []
     for k in range(min(net.n_out, SHOWN)):
         z, shift = float(part.stationary.output[k]), float(part.total[k])
         parts = [0.0 - float(piece[k].sum()) for piece in (part.direct, part.recurrent)]
         values = [number(value) for value in (z, z - shift, 0.0 - shift)]
         rows.append(["", f"z[{k}]", *values, number(float(part.error[k]), 1), *map(number, parts), ""])
-    rows[0][0], rows[0][-1] = input_text(bias.points.inputs[c]), part.status.value
+    rows[0][0], rows[0][-1] = called(net, bias.points.inputs[c]), part.status.value
     if net.n_out > SHOWN:
         rows.append(["", "...", *7 * [""]])
     return rows

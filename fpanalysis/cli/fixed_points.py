@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fpanalysis.cli._options import WIDE, Numbers
+from fpanalysis.cli._inputs import HELP, Input, called, chosen, one_by_one
+from fpanalysis.cli._options import WIDE
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
     check_panels,
     check_suffix,
-    input_text,
     number,
     save_figure,
     table,
@@ -31,7 +31,7 @@ FEWEST = 3  #: rows of each input, however many inputs there are
 
 @click.command(short_help="The fixed points without noise, and their stability.", context_settings=WIDE)
 @click.argument("model")
-@click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
+@click.option("--input", "inputs", type=Input(), multiple=True, help=HELP)
 @click.option(
     "--prove/--no-prove",
     default=None,
@@ -46,7 +46,7 @@ FEWEST = 3  #: rows of each input, however many inputs there are
 )
 def command(
     model: str,
-    inputs: tuple[tuple[float, ...], ...],
+    inputs: tuple[Any, ...],
     prove: bool | None,
     seed: int,
     everything: bool,
@@ -75,16 +75,18 @@ def command(
     from fpanalysis.shift import conditions
 
     net = load(model)
-    chosen, _ = conditions(net, [list(u) for u in inputs] if inputs else None)
+    at, _ = conditions(net, chosen(net, inputs))
     if figure_path is not None:
-        check_panels(len(chosen))
-    found = [find_fixed_points(net, u, rng=seed, prove=prove) for u in chosen]
+        check_panels(len(at))
+    found = [find_fixed_points(net, u, rng=seed, prove=prove) for u in one_by_one(at)]
     if json_path is not None:
         write_json(json_path, _document(net.hash, found))
     if figure_path is not None:
         from fpanalysis.figures import fixed_points_figure
 
-        save_figure(figure_path, fixed_points_figure(found, [points.trajectories(rng=seed) for points in found]))
+        paths = [points.trajectories(rng=seed) for points in found]
+        titles = [f"input {called(net, u)}" if len(u) else "" for u in at]
+        save_figure(figure_path, fixed_points_figure(found, paths, titles))
     if json_path != "-":
         click.echo(repr(net))
         _print(found, everything)
@@ -104,7 +106,7 @@ def _print(found: list[FixedPoints], everything: bool) -> None:
         shown = _shown(points, len(points) if everything else most)
         hidden += len(points) - len(shown)
         lost += int(_verdicts(points)["stable"] - sum(_stability(points, i) == "yes" for i in shown))
-        first = [input_text(points.u), points.completeness]
+        first = [called(points.net, points.u), points.completeness]
         for i in shown:
             rows.append([first[0], *_row(points, i), first[1]])
             first = ["", ""]
@@ -166,13 +168,13 @@ def findings(found: list[FixedPoints]) -> Iterator[str]:
         at = "" if len(found) == 1 else f" at {len(group)} of {len(found)} inputs"
         reasons = list(dict.fromkeys(_reason(points) for points in group))
         if len(reasons) > 1:
-            reasons[0] += f" (At input {input_text(group[0].u)}; the other inputs: see --json.)"
+            reasons[0] += f" (At input {called(group[0].net, group[0].u)}; the other inputs: see --json.)"
         yield f"Completeness {verdict}{at}: {reasons[0]}"
     restless = [points for points in found if len(points.cycles) or points.cycles.escaped or points.cycles.undecided]
     for points in restless[:1]:
-        at = f"At input {input_text(points.u)}, " if len(found) > 1 else ""
+        at = f"at input {called(points.net, points.u)} " if len(found) > 1 else ""
         more = f" ({len(restless) - 1} more inputs: see --json.)" if len(restless) > 1 else ""
-        yield f"Not all trajectories come to rest. {at}{_motion(points)}{more}"
+        yield f"Not all trajectories come to rest: {at}{_motion(points)}{more}"
 
 
 def _motion(points: FixedPoints) -> str:
@@ -185,7 +187,7 @@ def _motion(points: FixedPoints) -> str:
     ends += [f"{cycles.escaped} grow without bound"] if cycles.escaped else []
     ends += [f"{cycles.undecided} are undecided"] if cycles.undecided else []
     total = cycles.resting + int(sum(cycles.ended)) + cycles.escaped + cycles.undecided
-    return f"Of {total} trajectories {', '.join(ends)}."
+    return f"of {total} trajectories {', '.join(ends)}."
 
 
 def _reason(points: FixedPoints) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fpanalysis.cli._inputs import names
 from fpanalysis.cli._options import WIDE
 from fpanalysis.cli._report import check_outputs, write_json
 
@@ -66,6 +67,7 @@ def _facts(net: Network) -> dict[str, Any]:
         "spectral_radius": float(np.abs(np.linalg.eigvals(net.W)).max()),
         "weight_norm": float(np.linalg.norm(net.W, 2)),
         "conditions": plain(net.conditions),
+        "condition_names": names(net),
         "targets": plain(net.targets),
         "info": dict(net.info),
     }
@@ -88,6 +90,8 @@ def _print(model: str, net: Network, facts: dict[str, Any]) -> None:
         ("conditions", _conditions(net)),
         ("hash", net.hash),
     ]
+    if facts["condition_names"]:
+        lines.insert(-1, ("for --input", "; ".join(facts["condition_names"])))
     click.echo(model)
     for name, text in lines:
         click.echo(f"  {name:<15} {text}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
-from fpanalysis.cli._preference_folder import judge_folder
+from fpanalysis.cli._preference_folder import judge_folder, success_error
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
@@ -21,19 +21,21 @@ SINGLE = (
     *("preferred", "preferred_bias2", "preferred_error", "slope_zero", "slope_training"),
     *("loss_removed", "loss_trained", "ratio", "training_sigma"),
 )  #: numbers of a curve that go into the JSON document
+WORK = 5e8  #: steps x trials x levels x neurons^2 of the longest prediction, about a minute
+LEVELS = 16  #: without --noise
 NEEDED = 1.05  #: R above which a network counts as depending on its noise
 APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
 NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
 
 
 class Judged(NamedTuple):
-    """Where the trials come from, the curve, the samples that check it if it is predicted, and the share of trials that
-    succeed at each level if the task scores them."""
+    """Where the trials come from, the curve, the samples that check it if it is predicted, and, if the task scores
+    trials, the share that succeed at each level and what covers it at 95 %."""
 
     source: str
     curve: LossCurve
     sampled: LossCurve | None = None
-    success: list[float] | None = None
+    success: list[tuple[float, float]] | None = None
 
 
 @click.command(short_help="Loss against test noise, and the noise a network prefers.", context_settings=WIDE)
@@ -57,7 +59,8 @@ def command(
 
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
-    runs check it. A network that steers a point in a closed loop is judged in that loop.
+    runs check it, and stand alone where it would take minutes. A network that steers a point in a closed loop is
+    judged in that loop.
 
     MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
     task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
@@ -123,11 +126,15 @@ def command(
 
 
 def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:
-    """Predicted, and checked by sampling unless `trials` is 0."""
+    """Predicted, and checked by sampling unless `trials` is 0; by sampling alone where a prediction takes minutes."""
     from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
 
     chosen = batch_of(net, steps, seed)
+    T, B = chosen.batch[0].shape[:2]
+    if trials and T * B * (LEVELS if noise is None else len(noise)) * net.N**2 > WORK:
+        sampled = loss_curve(net, chosen.batch, noise, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        return Judged(f"{chosen.source}, by Monte Carlo (to predict takes minutes: --trials 0)", sampled)
     curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
     if not trials:
         return Judged(chosen.source, curve)
@@ -135,8 +142,9 @@ def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, tr
     return Judged(chosen.source, _refereed(curve, sampled), sampled)
 
 
-def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[float] | None:
-    """The share of trials of its task that `net` succeeds in, at each level; None if they are not scored."""
+def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tuple[float, float]] | None:
+    """The share of trials of its task that `net` succeeds in, with its error, at each level; None if they are not
+    scored."""
     from fpanalysis.tasks import remembered
 
     task = remembered(net.info)
@@ -146,7 +154,10 @@ def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[flo
     from fpanalysis.models import evaluate
 
     found = evaluate(net, task, curve.sigma, inputs=TRIALS, trials=trials, rng=seed)
-    return None if found.success is None else found.success[0].tolist()
+    if found.success is None or found.success_error is None:
+        return None
+    shares = zip(found.success[0].tolist(), found.success_error[0].tolist(), strict=True)
+    return [(share, success_error(share, error, TRIALS)) for share, error in shares]
 
 
 def _print(net: Network, judged: Judged) -> None:
@@ -160,7 +171,7 @@ def _print(net: Network, judged: Judged) -> None:
         if sampled is not None:
             row += [number(float(sampled.loss[k])), number(float(sampled.error[k]), 1)]
         if success is not None:
-            row.append(number(success[k]))
+            row.append(f"{number(success[k][0])}±{number(success[k][1], 1)}")
         rows.append([*row, curve.status[k].value])
     absent = {5, 6} if sampled is None else set()
     absent |= {7} if success is None else set()
@@ -258,9 +269,15 @@ def _document(net: Network, judged: Judged) -> dict[str, Any]:
         "findings_from": best.method,
         **{name: getattr(best, name) for name in SINGLE},
         "verdict": verdict(net, best) if best.training_sigma else None,
-        "curve": _levels(curve) | ({} if success is None else {"success": success}),
+        "curve": _levels(curve) | _shares(success),
         "monte_carlo": None if sampled is None else _levels(sampled) | {"seed": sampled.provenance.seed},
     }
+
+
+def _shares(success: list[tuple[float, float]] | None) -> dict[str, Any]:
+    if success is None:
+        return {}
+    return {"success": [share for share, _ in success], "success_error": [error for _, error in success]}
 
 
 def _levels(curve: LossCurve) -> dict[str, Any]:

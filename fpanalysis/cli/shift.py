@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
+from fpanalysis.cli._inputs import HELP, Input, chosen
+from fpanalysis.cli._options import WIDE, NoiseRange
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
@@ -27,7 +28,7 @@ MOST_REASONS = 3  #: printed for one status
 @click.command(short_help="How far noise moves the fixed points and the output.", context_settings=WIDE)
 @click.argument("model")
 @click.option("--noise", type=NoiseRange(), help="Noise levels: start:stop, start:stop:count or a,b,c.")
-@click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
+@click.option("--input", "inputs", type=Input(), multiple=True, help=HELP)
 @click.option("--method", "methods", multiple=True, help="Stationary method; repeatable. [auto, monte-carlo]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the Monte Carlo noise.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
@@ -37,7 +38,7 @@ MOST_REASONS = 3  #: printed for one status
 def command(
     model: str,
     noise: tuple[float, ...] | None,
-    inputs: tuple[tuple[float, ...], ...],
+    inputs: tuple[Any, ...],
     methods: tuple[str, ...],
     seed: int,
     json_path: str | None,
@@ -71,7 +72,7 @@ def command(
     net = load(model)
     result = shift(
         net,
-        u=[list(u) for u in inputs] if inputs else None,
+        u=chosen(net, inputs),
         sigma=noise,
         methods=methods or ("auto", "monte-carlo"),
         rng=seed,

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fpanalysis.cli._inputs import HELP, Input, called, chosen
 from fpanalysis.cli._options import WIDE, Numbers
 from fpanalysis.cli._report import (
     FIGURE_TYPES,
     check_outputs,
     check_panels,
     check_suffix,
-    input_text,
     number,
     save_figure,
     table,
@@ -38,7 +38,7 @@ SAMPLING: tuple[tuple[str, str, Callable[..., float]], ...] = (
 
 @click.command(short_help="The stationary law at one noise level, with its error.", context_settings=WIDE)
 @click.argument("model")
-@click.option("--input", "inputs", type=Numbers(), multiple=True, help="Constant input to analyse at; repeatable.")
+@click.option("--input", "inputs", type=Input(), multiple=True, help=HELP)
 @click.option("--noise", type=click.FloatRange(min=0), help="Noise sigma, per step.  [default: training noise]")
 @click.option("--method", default="auto", show_default=True, help="Stationary method; an unknown one lists them all.")
 @click.option("--start", type=Numbers(), help="A state (N numbers): the law about where it comes to rest.")
@@ -47,7 +47,7 @@ SAMPLING: tuple[tuple[str, str, Callable[..., float]], ...] = (
 @click.option("--figure", "figure_path", metavar="FILE", help="Draw the densities there are (.png, .pdf, .svg).")
 def command(
     model: str,
-    inputs: tuple[tuple[float, ...], ...],
+    inputs: tuple[Any, ...],
     noise: float | None,
     method: str,
     start: tuple[float, ...] | None,
@@ -76,17 +76,17 @@ def command(
     from fpanalysis.shift import conditions
 
     net = load(model)
-    chosen, _ = conditions(net, [list(u) for u in inputs] if inputs else None)
+    at, _ = conditions(net, chosen(net, inputs))
     if figure_path is not None:
-        check_panels(len(chosen))
-    laws = _solve(net, chosen, noise, method, start, seed)
+        check_panels(len(at))
+    laws = _solve(net, at, noise, method, start, seed)
     if json_path is not None:
-        write_json(json_path, _document(net, chosen, laws, noise))
+        write_json(json_path, _document(net, at, laws, noise))
     if json_path != "-":
         click.echo(f"{net!r}\nat noise sigma = {number(_level(net, noise), 6)}")
-        _print(net, chosen, laws)
+        _print(net, at, laws)
     if figure_path is not None:
-        _draw(figure_path, net, chosen, laws)
+        _draw(figure_path, net, at, laws)
         if json_path != "-":
             click.echo(f"\nFigure: {figure_path}")
     bad = list(dict.fromkeys(law.status for law in laws if not law.status.ok))
@@ -151,13 +151,13 @@ def _rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
     rest = _fixed_point(net, u, law)
     z = None if rest is None else net.output(rest)
     if not (abs(law.output) < float("inf")).any():
-        return [[input_text(u), law.method, *6 * ["-"], law.status.value]]
+        return [[called(net, u), law.method, *6 * ["-"], law.status.value]]
     rows = []
     for k in range(min(net.n_out, SHOWN)):
         mean, error = float(law.output[k]), float(law.output_error[k])
         shift = ["-", "-"] if z is None else [number(float(z[k])), number(mean - float(z[k]))]
         rows.append(["", "", f"z[{k}]", number(mean), number(error, 1), *shift, "", ""])
-    rows[0][:2], rows[0][-2:] = [input_text(u), law.method], [number(law.relaxation_time), law.status.value]
+    rows[0][:2], rows[0][-2:] = [called(net, u), law.method], [number(law.relaxation_time), law.status.value]
     if net.n_out > SHOWN:
         rows.append(["", "", "...", *6 * [""]])
     return rows
@@ -203,7 +203,7 @@ def _basin_rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
         distance = float(((basin.mean - basin.fixed_point) ** 2).mean() ** 0.5)
         rows.append(
             [
-                input_text(u),
+                called(net, u),
                 _cell(net.output(basin.fixed_point)),
                 number(basin.weight),
                 number(basin.weight_error, 1),
@@ -213,7 +213,7 @@ def _basin_rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
             ]
         )
     if len(basins) > MOST:
-        rows.append([input_text(u), f"{len(basins) - MOST} more", *["..."] * 4])
+        rows.append([called(net, u), f"{len(basins) - MOST} more", *["..."] * 4])
     return rows
 
 
@@ -231,7 +231,7 @@ def _neuron_rows(net: Network, inputs: Any, laws: list[Stationary]) -> list[list
             deviation = float(np.sqrt(max(law.cov[i, i], 0.0)))
             values = (law.start[i], law.mean[i], None, law.mean[i] - law.start[i], deviation)
             cells = [number(law.error[i], 1) if value is None else number(float(value)) for value in values]
-            rows.append([input_text(inputs[c]), str(i), *cells])
+            rows.append([called(net, inputs[c]), str(i), *cells])
     return rows
 
 
@@ -250,7 +250,7 @@ def _draw(path: str, net: Network, inputs: Any, laws: list[Stationary]) -> None:
     if len(laws) == 1:
         figure = density_figure(laws, points[0])
     else:
-        figure = densities_figure(laws, points, [f"input {input_text(u)}" for u in inputs])
+        figure = densities_figure(laws, points, [f"input {called(net, u)}" for u in inputs])
     save_figure(path, figure)
 
 

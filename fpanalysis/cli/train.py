@@ -86,9 +86,9 @@ def command(
       $ fpanalysis train function-approximation --noise 0.5 -o model.pt
       wrote model.pt: relu, N = 64, noise in, sigma = 0.5
       training loss, last 50 steps   0.006159
-      test loss at noise 0.5         0.005838 +- 8e-05
+      test loss at noise 0.5         0.005777 +- 0.0001
       test loss, noise removed       0.4759
-      R = removed / at noise         81.5
+      R = removed / at noise         82.4
       next: fpanalysis shift model.pt --noise 0:0.5
 
     \b
@@ -153,6 +153,7 @@ def _train_one(ctx: click.Context, task: Task, output: Path, resume: bool, **set
     partial.unlink(missing_ok=True)  # also after a training that diverged: there is nothing to go on with
     save(training.network(), output)
     _report(task, training, output)
+    _check_learned(task, training)
 
 
 def _train(task: Task, **settings: Any) -> Training:
@@ -183,7 +184,8 @@ def _report(task: Task, training: Training, output: Path) -> None:
     net = training.network()
     sigma = training.settings.sigma[0]
     click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, noise {net.placement}, sigma = {sigma:g}")
-    click.echo(f"training loss, last 50 steps   {training.final_loss():.4g}")
+    averaged = f"training loss, last {min(50, training.settings.steps)} steps"
+    click.echo(f"{averaged:<31}{training.final_loss():.4g}")
     if sigma > 0:
         test = evaluate(net, task, [0, sigma])
         clean, noisy = test.loss[0]
@@ -193,6 +195,17 @@ def _report(task: Task, training: Training, output: Path) -> None:
         click.echo(f"next: fpanalysis shift {shlex.quote(str(output))} --noise 0:{sigma:g}")
     else:
         click.echo(f"next: fpanalysis inspect {shlex.quote(str(output))}")
+
+
+def _check_learned(task: Task, training: Training) -> None:
+    """Exit with 3, saying so, if the network learned nothing."""
+    from fpanalysis.models._outcome import constant_loss, status_of
+
+    constant = constant_loss(task)
+    status = status_of(training, 0, constant)
+    if status.failed:
+        click.echo(f"{status.value} (best constant output: loss {constant:.4g}): {status.advice}", err=True)
+        raise click.exceptions.Exit(3)
 
 
 def _typed(ctx: click.Context) -> str:

@@ -94,9 +94,11 @@ def attenuation_figure(bias: NetworkBias, other: NetworkBias | None = None) -> F
 
 
 def _unit(points: OperatingPoints) -> Array:
-    """The noise in whose units a neuron is drawn, (n_cond, N); NaN where there is none."""
+    """The noise in whose units a neuron is drawn, (n_cond, N); NaN where there is none, and for the coordinates of a
+    point that the network moves."""
     s = np.broadcast_to(points.sigma, points.a.shape) if points.outside else points.s
-    return np.where(s > 0, s, np.nan)
+    neuron = np.arange(points.net.N) < points.net.N - points.net.moved
+    return np.where((s > 0) & neuron, s, np.nan)
 
 
 def _edge(points: OperatingPoints) -> float:

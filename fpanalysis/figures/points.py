@@ -31,6 +31,8 @@ EDGE: dict[str, Any] = {"mec": "white", "mew": 0.6, "zorder": 3}
 PATH: dict[str, Any] = {"color": "0.55", "lw": 0.6, "alpha": 0.7, "zorder": 1}
 PATH_START: dict[str, Any] = {"color": "0.55", "marker": ".", "ms": 3.5, "ls": "none", "zorder": 1}
 DIRECTIONS = 3  #: unstable directions drawn of one point, the fastest
+SHOWN = 4  #: numbers of an input in a title
+WIDE = 20  #: letters of a title that fill a line
 SEGMENT = 0.09  #: length of their line segments, of the figure's width in state space
 
 
@@ -51,8 +53,11 @@ def plot_fixed_points(points: FixedPoints, ax: Axes | None = None, trajectories:
     return ax
 
 
-def fixed_points_figure(found: Sequence[FixedPoints], trajectories: Sequence[np.ndarray | None]) -> Figure:
-    """A panel with the fixed points at each input and the trajectories there; at most 12."""
+def fixed_points_figure(
+    found: Sequence[FixedPoints], trajectories: Sequence[np.ndarray | None], titles: Sequence[str] | None = None
+) -> Figure:
+    """A panel with the fixed points at each input and the trajectories there; at most 12. `titles` tell the inputs
+    apart, by their numbers where there are none."""
     from matplotlib.figure import Figure
 
     if not 1 <= len(found) <= PANELS:
@@ -67,14 +72,20 @@ def fixed_points_figure(found: Sequence[FixedPoints], trajectories: Sequence[np.
             plot_fixed_points(points, ax, paths)
         else:
             _draw_fixed_points(points, ax, paths)
-        values = ", ".join(f"{value:.3g}" for value in points.u)
-        at = f"input {values}: " if values else ""
-        ax.set_title(f"{at}{len(points)} fixed point{'s' * (len(points) != 1)}", fontsize="medium")
+        at = _input(points) if titles is None else titles[i]
+        after = (":\n" if len(at) > WIDE else ": ") if at else ""
+        ax.set_title(f"{at}{after}{len(points)} fixed point{'s' * (len(points) != 1)}", fontsize="medium")
     if len(found) > 1:
         labels = {name: name for points in found for name in _kinds(points)}
         handles = _fixed_point_handles(labels, any(paths is not None for paths in trajectories))
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize="small")
     return figure
+
+
+def _input(points: FixedPoints) -> str:
+    """Its numbers, as many as there is room for."""
+    values = ", ".join(f"{value:.3g}" for value in points.u[:SHOWN])
+    return f"input {values}{', ...' * (len(points.u) > SHOWN)}" if values else ""
 
 
 def _draw_fixed_points(points: FixedPoints, ax: Axes, trajectories: np.ndarray | None) -> None:

@@ -1,4 +1,4 @@
-"""Loss against test noise of many networks: a panel per training noise, a colour per activation and placement."""
+"""Loss against test noise of many networks: a panel per training noise, a colour per kind of network."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ if TYPE_CHECKING:
 
 COLOURS = (NOISY, SILENT, SECOND, THIRD, "#E69F00", "#56B4E9")
 PARTS = {"loss": "loss", "bias2": "bias²", "variance": "variance"}
+DASHES = ("-", "--", ":")
+ENTRY, LETTER, LINE = 0.5, 0.065, 0.2  #: inches: width of an entry of the legend and of a letter in it, height
 DECADES = 3.5  #: shown below the largest value of a panel's medians
 
 
-def plot_sweep(groups: Sequence[Group], part: str = "loss", ax: Axes | None = None, colours: Any = None) -> Axes:
+def plot_sweep(
+    groups: Sequence[Group], part: str = "loss", ax: Axes | None = None, styles: dict[str, Any] | None = None
+) -> Axes:
     """ "loss", "bias2" or "variance" of `groups` against the noise: a thin line per network, their median thick, a
-    triangle where that is least, the training noise dotted. `colours` by (activation, placement)."""
-    ax, colours = new_axes(ax), colours or colours_of(groups)
+    triangle where that is least (of bias^2, if the errors of at least half of the networks tell), the training noise
+    dotted. `styles` as `styles_of` gives them."""
+    ax, styles = new_axes(ax), styles or styles_of(groups)
     for k, group in enumerate(groups):
-        colour = colours[group.activation, group.placement]
+        name = _name(group)
+        style = styles[name]
         for network in group.networks:
             values = getattr(network.curve.fine, part)
-            ax.plot(network.curve.fine.sigma, _shown(values), color=colour, lw=0.7, alpha=0.5)
+            ax.plot(network.curve.fine.sigma, _shown(values), lw=0.7, alpha=0.5, **style)
         sigma, median = group.fine(part)
-        label = once(ax, f"{group.activation}, noise {group.placement}: median")
-        ax.plot(sigma, _shown(median), color=colour, lw=2.2, label=label)
-        if part != "variance" and np.isfinite(median).all():
-            least, foot = sigma[median.argmin()], ax.get_xaxis_transform()
-            ax.plot(
-                least,
-                0.0,
-                "^",
-                color=colour,
-                ms=max(12 - 3 * k, 5),
-                mec="white",
-                zorder=5,
-                clip_on=False,
-                transform=foot,
-            )
+        ax.plot(sigma, _shown(median), lw=2.2, label=once(ax, f"{name}: median"), **style)
+        if np.isfinite(median).all() and _told(group, part):
+            size, foot = max(12 - 3 * k, 5), ax.get_xaxis_transform()
+            at: dict[str, Any] = {"mec": "white", "zorder": 5, "clip_on": False, "transform": foot}
+            ax.plot(sigma[median.argmin()], 0.0, "^", color=style["color"], ms=size, **at)
     for sigma in sorted({group.sigma for group in groups} - {0.0}):
         ax.axvline(sigma, color="0.6", lw=1, ls=":", zorder=0)
     ax.set_yscale("log")
@@ -51,10 +47,21 @@ def plot_sweep(groups: Sequence[Group], part: str = "loss", ax: Axes | None = No
     return ax
 
 
-def colours_of(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
-    """One for each activation and placement, the same in all panels."""
-    kinds = dict.fromkeys((group.activation, group.placement) for group in groups)
-    return {kind: COLOURS[k % len(COLOURS)] for k, kind in enumerate(kinds)}
+def _told(group: Group, part: str) -> bool:
+    """Whether there is a minimum worth a mark."""
+    return part == "loss" or (part == "bias2" and 2 * group.spread("preferred_bias2").known >= len(group.networks))
+
+
+def styles_of(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+    """A colour, and where those are used up a dash, for each kind of network: the same in all panels."""
+    return {
+        name: {"color": COLOURS[k % len(COLOURS)], "ls": DASHES[k // len(COLOURS) % len(DASHES)]}
+        for k, name in enumerate(dict.fromkeys(map(_name, groups)))
+    }
+
+
+def _name(group: Group) -> str:
+    return f"{group.activation}, noise {group.placement}{group.apart}"
 
 
 def sweep_figure(sweep: Sweep) -> Any:
@@ -67,10 +74,10 @@ def sweep_figure(sweep: Sweep) -> Any:
     size = (1.6 + 2.7 * columns, 0.6 + 2.2 * len(PARTS) * len(tasks))
     figure = Figure(figsize=(max(size[0], 6.0), size[1]), layout="constrained")
     panels = figure.subplots(len(PARTS) * len(tasks), columns, squeeze=False)
-    colours = colours_of(sweep.groups)
+    styles = styles_of(sweep.groups)
     for k, groups in enumerate(tasks):
         rows = panels[len(PARTS) * k : len(PARTS) * (k + 1)]
-        _task(groups, rows, colours, sweep.titles[k] if len(tasks) > 1 else "")
+        _task(groups, rows, styles, sweep.titles[k] if len(tasks) > 1 else "")
     labels: dict[str, Any] = {}
     for ax in panels.flat:
         labels |= {label: line for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -79,18 +86,21 @@ def sweep_figure(sweep: Sweep) -> Any:
         "where the median is least": Line2D([], [], color="0.3", marker="^", ls=""),
         "training noise": Line2D([], [], color="0.6", lw=1, ls=":"),
     }
-    figure.legend(labels.values(), labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    columns = min(3, int(figure.get_figwidth() / (ENTRY + LETTER * max(map(len, labels))))) or 1
+    lines = -(-len(labels) // columns)
+    figure.set_figheight(size[1] + LINE * max(lines - 2, 0))
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=columns, frameon=False, fontsize="small")
     return figure
 
 
-def _task(groups: Sequence[Group], rows: Any, colours: dict[tuple[str, str], str], name: str) -> None:
+def _task(groups: Sequence[Group], rows: Any, styles: dict[str, Any], name: str) -> None:
     levels = sorted({group.sigma for group in groups})
     for row, (part, label) in zip(rows, PARTS.items(), strict=True):
         for ax in row[len(levels) :]:
             ax.set_axis_off()
         for ax, sigma in zip(row, levels, strict=False):
             own = [group for group in groups if group.sigma == sigma]
-            plot_sweep(own, part, ax, colours)
+            plot_sweep(own, part, ax, styles)
             top = max(float(np.nanmax(group.median(part), initial=1e-300)) for group in own)
             low, high = ax.get_ylim()
             ax.set_ylim(max(low, top * 10**-DECADES), min(high, 3 * top))

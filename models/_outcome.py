@@ -1,0 +1,61 @@
+"""What became of a training: trained, not trained, or diverged; and the loss that tells the first two apart."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from fpanalysis.tasks import Task
+
+from .trainer import Training
+
+LEARNED = 0.9  #: of the loss of the best constant output: a final loss above that is no learning
+
+
+class TrainingStatus(Enum):
+    """What became of a network of a study; ``advice`` says what to do next."""
+
+    PENDING = ("pending", "its training is not finished: resume the study")
+    TRAINED = ("trained", "the network is in its file")
+    NOT_TRAINED = (
+        "not trained",
+        "its loss did not end clearly below that of the best constant output (at most 0.9 of it), so it learned next "
+        "to nothing: train longer (steps), with another learning rate (lr), or with less noise",
+    )
+    DIVERGED = (
+        "diverged",
+        "its loss stopped being finite, so there is no network: use a smaller learning rate (lr), or less noise",
+    )
+
+    advice: str
+
+    def __new__(cls, code: str, advice: str) -> TrainingStatus:
+        member = object.__new__(cls)
+        member._value_ = code
+        member.advice = advice
+        return member
+
+    @property
+    def failed(self) -> bool:
+        return self in (TrainingStatus.NOT_TRAINED, TrainingStatus.DIVERGED)
+
+
+def status_of(training: Training, m: int, constant: float) -> TrainingStatus:
+    """What became of network `m`, where the best constant output has the loss `constant`.
+
+    Constant targets (`constant` = 0) cannot tell: whatever does not diverge counts as trained.
+    """
+    if training.diverged[m] is not None:
+        return TrainingStatus.DIVERGED
+    learned = not constant or training.final_loss(m) <= LEARNED * constant
+    return TrainingStatus.TRAINED if learned else TrainingStatus.NOT_TRAINED
+
+
+def constant_loss(task: Task, trials: int = 1024) -> float:
+    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets."""
+    _, targets, mask = task.batch(trials, 0)
+    weight = np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], targets.shape).astype(float)
+    target = targets.astype(float)
+    mean = (weight * target).sum((0, 1)) / np.maximum(weight.sum((0, 1)), np.finfo(float).tiny)
+    return float((weight * (target - mean) ** 2).sum() / weight.sum())
