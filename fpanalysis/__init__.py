@@ -53,12 +53,19 @@ _EXPORTS = {
     "network_bias": "fpanalysis.bias",
     "LossCurve": "fpanalysis.moments",
     "loss_curve": "fpanalysis.moments",
+    "Lyapunov": "fpanalysis.stability",
+    "lyapunov": "fpanalysis.stability",
+    "Contraction": "fpanalysis.stability",
+    "contraction_certificates": "fpanalysis.stability",
+    "ExponentBounds": "fpanalysis.stability",
+    "exponent_bounds": "fpanalysis.stability",
+    "sde_exponent_bounds": "fpanalysis.stability",
     "DenoiseWarning": "fpanalysis.denoise",
     "denoise": "fpanalysis.denoise",
     "Regularizer": "fpanalysis.regularizer",
     "regularizer": "fpanalysis.regularizer",
 }
-_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "tasks")
+_MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "stability", "tasks")
 
 __all__ = ["__version__", *sorted(_EXPORTS), *_MODULES]
 

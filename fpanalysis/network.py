@@ -342,6 +342,17 @@ class Network(System):
         """Whether the noise is added to F."""
         return self.form == "current" or self.placement == "out"
 
+    def tangent_step(self, h: Array, u: Array, noise: float | Array, V: Array) -> tuple[Array, Array]:
+        """See `System.tangent_step`: noise inside f moves the slopes too, at O(k N^2)."""
+        f, gamma = self.activation, self.gamma
+        if self.form == "current":
+            F, turned = f.f(h) @ self.W.T + self.drive(u) + noise, (V * f.df(h)[..., None, :]) @ self.W.T
+        else:
+            x = h @ self.W.T + self.drive(u)
+            inside, outside = (noise, 0.0) if self.placement == "in" else (0.0, noise)
+            F, turned = f.f(x + inside) + outside, (V @ self.W.T) * f.df(x + inside)[..., None, :]
+        return (1 - gamma) * h + gamma * F, (1 - gamma) * V + gamma * turned
+
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """See `System.variation`; from the range of f' over the pre-activations that the ball reaches."""
         f = self.activation

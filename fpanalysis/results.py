@@ -130,6 +130,11 @@ class Status(Enum):
         "some trajectories had neither come to rest nor onto a steady motion when their steps were spent (slow decay "
         "near a bifurcation, or a long transient): raise `steps`",
     )
+    AT_KINK = (
+        "at a kink",
+        "the trajectory rests on a kink of the activation, where the step has several Jacobians: the exponents are "
+        "those of one of them; change the input or the bias a little, or add noise",
+    )
 
     advice: str
 

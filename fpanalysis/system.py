@@ -173,6 +173,12 @@ class System(ABC):
         """r' and r'' of the rates that are read out, z = W_out r(h) + b_out, one of each state variable: (..., N)."""
         return np.ones_like(h), np.zeros_like(h)
 
+    def tangent_step(self, h: Array, u: Array, noise: float | Array, V: Array) -> tuple[Array, Array]:
+        """One step with sigma xi = `noise` (..., N) and what its Jacobian there makes of the tangent vectors that are
+        the rows of `V` (..., k, N): (..., N) and (..., k, N). Override where the noise changes the Jacobian."""
+        moved = (1 - self.gamma) * h + self.gamma * (self.target(h, u) + noise)
+        return moved, V @ np.swapaxes(self.jacobian(h, u), -1, -2)
+
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """How far F and its Jacobian can be from what is computed at `h` (K, N): None where that is not known.
 

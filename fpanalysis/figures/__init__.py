@@ -18,6 +18,7 @@ from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fi
 from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_neurons, regularizer_figure
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
+from fpanalysis.figures.stability import plot_spectrum, plot_top_exponent, stability_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
 from fpanalysis.figures.trials import plot_trial, trials_figure
 
@@ -49,13 +50,16 @@ __all__ = [
     "plot_regularizer_neurons",
     "plot_regulator",
     "plot_shift",
+    "plot_spectrum",
     "plot_sweep",
+    "plot_top_exponent",
     "plot_transmission",
     "plot_trial",
     "plot_valley",
     "regularizer_figure",
     "regulator_figure",
     "shift_figure",
+    "stability_figure",
     "sweep_figure",
     "trials_figure",
 ]

@@ -1,0 +1,250 @@
+"""fpanalysis stability: Lyapunov exponents with and without noise, and proofs that the network contracts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
+from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+from fpanalysis.results import InputError
+
+if TYPE_CHECKING:
+    from fpanalysis.network import Network
+    from fpanalysis.stability import Certificate, Contraction, ExponentBounds, Lyapunov
+
+MODELS = 6  #: that a figure has room for
+GENTLER = 1e-3  #: least relative gain of the certificates within the box that makes them worth a row
+
+
+class Judged(NamedTuple):
+    """A network, its exponents at each noise level, what is proven of it, and its bounds."""
+
+    name: str
+    net: Network
+    levels: list[Lyapunov]
+    proofs: list[Contraction]
+    bounds: ExponentBounds | None
+
+    @property
+    def best(self) -> Certificate | None:
+        """The best certificate that holds with the network's noise too."""
+        return self.proofs[0].best
+
+    @property
+    def ends(self) -> list[Lyapunov]:
+        """At the least noise, and at the training noise if it is among the levels, else at the most."""
+        trained = [level for level in self.levels[1:] if _sigma(level) == _sigma(self.net)]
+        return [self.levels[0], *(trained or self.levels[1:])[-1:]]
+
+
+@click.command(short_help="Lyapunov exponents, with and without noise; proofs of contraction.", context_settings=WIDE)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--noise", type=NoiseRange(), help="Noise levels: start:stop or a,b,c.  [default: 0, trained]")
+@click.option("--input", "u", type=Numbers(), help="The input that is held.  [default: zero]")
+@click.option(
+    "--exponents", "k", default=16, show_default=True, type=click.IntRange(min=1), help="How many, from the top."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of starts and noise.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
+@click.option("--figure", "figure_path", metavar="FILE", help="Draw spectrum and top exponent (.png, .pdf, .svg).")
+def command(
+    models: tuple[str, ...],
+    noise: tuple[float, ...] | None,
+    u: tuple[float, ...] | None,
+    k: int,
+    seed: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """Tell whether MODEL forgets its past: do two trajectories under the same noise and input meet?
+
+    They do if the top Lyapunov exponent is negative. Exponents are per step, with errors at 95 %; noise inside the
+    activation changes the Jacobian and with it the exponents. A certificate is a weighted norm in which every step
+    shrinks the distance of any two states, whatever the noise: rate < 1, proven in floating point. The norm condition
+    for almost-sure stability follows Lim et al. (NeurIPS 2021). A network that steers a point in a closed loop is
+    judged in that loop. Several models are compared, one row each.
+
+    \b
+    Example:
+      $ fpanalysis stability model.pt --noise 0,0.5
+      noise  top exponent  ± (95 %)  per time constant  dimension  status
+          0      -0.07011     0.002             -0.351          0  ok
+        0.5      -0.07576    0.0008             -0.379          0  ok
+      Without noise nearby trajectories meet, in 1 / 0.0701 = 14.3 steps.
+      With noise 0.5 nearby trajectories meet, in 1 / 0.0758 = 13.2 steps.
+      Contraction is not proven: the best norm found misses it by 0.203 per step.
+      Norm condition for almost-sure stability (after Lim et al. 2021): steepest slope
+      times |W| = 3.122 must be below 1: it fails by 2.12.
+      ...
+    """
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
+    if figure_path is not None and len(models) > MODELS:
+        raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
+    judged = [_judged(model, noise, u, k, seed, fine=figure_path is not None) for model in models]
+    if json_path is not None:
+        document = {"schema": "fpanalysis.stability/1", "models": [_document(one) for one in judged]}
+        write_json(json_path, document)
+    if figure_path is not None:
+        from fpanalysis.figures import stability_figure
+
+        bounds = {one.name: one.best.exponent for one in judged if one.best is not None}
+        save_figure(figure_path, stability_figure({one.name: one.levels for one in judged}, bounds))
+    if json_path != "-":
+        if len(judged) == 1:
+            _print(judged[0])
+        else:
+            _compare(judged)
+        if figure_path is not None:
+            click.echo(f"Figure: {figure_path}")
+    if any(not level.ok for one in judged for level in one.levels):
+        _explain(judged)
+        raise click.exceptions.Exit(3)
+
+
+def _sigma(of: Lyapunov | Network) -> float:
+    """One number for a noise that may be one per neuron: the largest."""
+    import numpy as np
+
+    return float(np.max(of.sigma))
+
+
+def _judged(
+    model: str, noise: tuple[float, ...] | None, u: tuple[float, ...] | None, k: int, seed: int, fine: bool
+) -> Judged:
+    from fpanalysis.checkpoint import load
+    from fpanalysis.cli._batch import in_its_loop
+    from fpanalysis.stability import contraction_certificates, exponent_bounds, lyapunov
+
+    net = in_its_loop(load(model))
+    trained = _sigma(net)
+    if noise is None:
+        noise = tuple(trained * share for share in ((0, 0.25, 0.5, 0.75, 1, 1.25, 1.5) if fine else (0, 1)))
+    whole = {min(noise), trained if trained in noise else max(noise)}
+    levels = [
+        lyapunov(net, u, sigma * net.noise_profile, min(k, net.N) if sigma in whole else 1, rng=seed)
+        for sigma in sorted(set(noise))
+    ]
+    proofs = [contraction_certificates(net), contraction_certificates(net, u, region="box")]
+    bounds = None if net.activation.slope_peak is None else exponent_bounds(net)
+    return Judged(Path(model).stem, net, levels, proofs, bounds)
+
+
+def _print(one: Judged) -> None:
+    click.echo(repr(one.net))
+    rows = []
+    for level in one.levels:
+        row = [number(_sigma(level), 4), number(level.top, 4), number(level.top_error, 1)]
+        rows.append([*row, number(float(level.per_time[0])), number(level.kaplan_yorke), level.status.value])
+    table(["noise", "top exponent", "± (95 %)", "per time constant", "dimension", "status"], rows)
+    for sentence in findings(one):
+        click.echo(click.wrap_text(sentence, width=80) + "\n")
+    rows = []
+    rates = [proof.best.rate if proof.best else float("inf") for proof in one.proofs]
+    for proof, where in zip(one.proofs, ("any state, any noise", "within its box, no noise"), strict=True):
+        if proof is one.proofs[1] and not rates[1] < rates[0] * (1 - GENTLER):
+            break
+        rows += [[f"{c.norm}-norm", where, number(c.rate, 5), number(c.margin, 3)] for c in proof.certificates]
+    if rows:
+        click.echo("Contraction: the distance of two states changes by at most this factor per step")
+        table(["weighted norm", "holds for", "rate", "1 - rate"], rows)
+
+
+def findings(one: Judged) -> list[str]:
+    """What the exponents, the certificates and the norm condition say."""
+    told = []
+    for level in one.ends:
+        sigma = _sigma(level)
+        where = f"With noise {sigma:.4g}" if sigma else "Without noise"
+        told.append(f"{where} {meaning(level)}.")
+    best = one.best
+    if best is None:
+        told.append("Nothing can be proven: the slopes of the activation are not known to be bounded.")
+    elif best.holds:
+        told.append(
+            "Proven: any two trajectories under the same input and noise meet, by a factor of at most "
+            f"{best.rate:.5g} per step in a weighted {best.norm}-norm."
+        )
+    else:
+        told.append(f"Contraction is not proven: the best norm found misses it by {-best.margin:.3g} per step.")
+    if one.bounds is not None:
+        told.append(
+            f"Norm condition for almost-sure stability (after Lim et al. 2021): steepest slope times |W| = "
+            f"{one.bounds.weight_norm:.4g} must be below 1: it {'holds' if one.bounds.holds else 'fails'} by "
+            f"{abs(one.bounds.margin):.3g}."
+        )
+    return told
+
+
+def meaning(level: Lyapunov) -> str:
+    """What the sign of the top exponent says."""
+    top, error = level.top, level.top_error
+    if top != top:
+        return "trajectories diverge"
+    if top == -float("inf"):
+        return "the past is forgotten within a few steps"
+    if top + error < 0:
+        return f"nearby trajectories meet, in 1 / {-top:.3g} = {-1 / top:.3g} steps"
+    if top - error > 0:
+        return "nearby trajectories part: chaos"
+    return "the top exponent cannot be told from zero: neutral, as along a line of fixed points or a cycle"
+
+
+def _compare(judged: list[Judged]) -> None:
+    """One row per model."""
+    rows = []
+    for k, one in enumerate(judged, 1):
+        first, last = one.ends[0], one.ends[-1]
+        row = [str(k), number(_sigma(last)), *(f"{number(e.top)}±{number(e.top_error, 1)}" for e in (first, last))]
+        row += [number(one.best.rate if one.best else None, 4), number(one.bounds.margin if one.bounds else None)]
+        worst = next((level.status for level in one.levels if not level.ok), first.status)
+        rows.append([*row, worst.value])
+    click.echo("\n".join(f"{k}  {one.name}" for k, one in enumerate(judged, 1)))
+    table(["model", "noise", "silent", "noisy", "rate", "margin", "status"], rows)
+    click.echo(
+        "silent, noisy: top exponent per step without and with the noise, ± at 95 %. rate: below 1 it is a\n"
+        "proof of contraction. margin: 1 - steepest slope times |W|; where it is positive the condition of\n"
+        "Lim et al. (2021) for almost-sure stability holds."
+    )
+
+
+def _document(one: Judged) -> dict[str, Any]:
+    """NaN and infinities become null when it is written."""
+    names = ("exponents", "error", "per_time")
+    levels = [
+        {
+            "sigma": _sigma(level),
+            **{name: getattr(level, name).tolist() for name in names},
+            "sum": level.total,
+            "sum_error": level.total_error,
+            "dimension": level.kaplan_yorke,
+            "status": level.status.value,
+        }
+        for level in one.levels
+    ]
+    certificates = [
+        {"region": proof.region, "norm": c.norm, "rate": c.rate, "rounding": c.rounding, "holds": c.holds}
+        for proof in one.proofs
+        for c in proof.certificates
+    ]
+    b = one.bounds
+    norm = {"weight_norm": b.weight_norm, "margin": b.margin, "upper_per_step": b.step_upper} if b else None
+    return {
+        "name": one.name,
+        "model": one.net.hash,
+        "version": one.levels[0].provenance.version,
+        "levels": levels,
+        "certificates": certificates,
+        "norm_condition": norm,
+    }
+
+
+def _explain(judged: list[Judged]) -> None:
+    """Each status that occurred, and where, on stderr."""
+    for one in judged:
+        for status in dict.fromkeys(level.status for level in one.levels if not level.ok):
+            at = ", ".join(f"{_sigma(level):.4g}" for level in one.levels if level.status is status)
+            click.echo(f"\n{one.name} at noise {at}: {status}", err=True)

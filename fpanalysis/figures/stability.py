@@ -1,0 +1,94 @@
+"""Lyapunov spectra with and without noise, and the top exponent against the noise: plots of `Lyapunov` results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fpanalysis.figures._axes import NOISY, SECOND, SILENT, THIRD, new_axes, once
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fpanalysis.stability import Lyapunov
+
+COLOURS = (NOISY, SILENT, SECOND, THIRD, "#E69F00", "#56B4E9")
+
+
+def plot_spectrum(found: Lyapunov, ax: Axes | None = None, label: str | None = None, **style: Any) -> Axes:
+    """The exponents of one run, largest first, with error bars; those that are -inf are left out."""
+    ax = new_axes(ax)
+    shown = np.isfinite(found.exponents)
+    index = np.arange(1, len(found.exponents) + 1)[shown]
+    drawn: dict[str, Any] = {"fmt": "o", "ms": 4, "lw": 1, "color": NOISY} | style
+    ax.errorbar(index, found.exponents[shown], found.error[shown], label=label, **drawn)
+    return ax
+
+
+def plot_top_exponent(
+    levels: Sequence[Lyapunov], ax: Axes | None = None, label: str | None = None, color: str = NOISY
+) -> Axes:
+    """The top exponent against the noise level, with its 95 % band; hollow where a run is not ok."""
+    ax = new_axes(ax)
+    sigma = np.array([float(np.max(level.sigma)) for level in levels])
+    top, error = np.array([[level.top, level.top_error] for level in levels]).T
+    top = np.where(np.isfinite(top), top, np.nan)
+    ax.fill_between(sigma, top - error, top + error, color=color, alpha=0.25, lw=0)
+    ax.plot(sigma, top, "-", color=color, lw=1.5, label=label)
+    for level, x, y in zip(levels, sigma, top, strict=True):
+        ax.plot(x, y, "o", ms=4.5, color=color, mfc=color if level.ok else "white")
+    return ax
+
+
+def stability_figure(runs: Mapping[str, Sequence[Lyapunov]], bounds: Mapping[str, float] | None = None) -> Any:
+    """Spectra (left) and top exponents against the noise (right) of networks by name, each with its noise levels in
+    ascending order; `bounds` are proven upper bounds on the top exponent, drawn where they are negative."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.0 + 0.25 * (len(runs) > 1)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (name, levels), colour in zip(runs.items(), COLOURS, strict=False):
+        _spectra(levels, left, colour if len(runs) > 1 else None)
+        plot_top_exponent(levels, right, "top exponent, 95 % band" if len(runs) == 1 else name, colour)
+        bound = (bounds or {}).get(name, np.inf)
+        if bound < 0 and any(np.isfinite(level.top) for level in levels):
+            right.axhline(bound, color=colour, lw=1, ls="--", label="proven bound" if len(runs) == 1 else None)
+    if any(not level.ok for levels in runs.values() for level in levels):
+        right.plot([], [], "o", ms=4.5, color="0.4", mfc="white", label="its run has a warning")
+    if len(runs) > 1:
+        figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncol=3, frameon=False)
+    else:
+        right.legend(frameon=False, fontsize="small", loc="best")
+    _dress(left, right)
+    return figure
+
+
+def _spectra(levels: Sequence[Lyapunov], ax: Axes, colour: str | None) -> None:
+    """At the least noise with a spectrum as circles, and at the most as full points; in one `colour` of several
+    networks, which share the legend."""
+    whole = max(len(level.exponents) for level in levels)
+    full = [level for level in levels if len(level.exponents) == whole]
+    for level in (full[0], full[-1])[: len(full)]:
+        sigma = float(np.max(level.sigma))
+        last = level is full[-1] and len(full) > 1
+        text = f"noise σ = {sigma:.3g}" if sigma else "no noise"
+        if colour is not None:
+            text = "with noise" if last else "without, or the least"
+        drawn = colour or (NOISY if last else SILENT)
+        plot_spectrum(level, ax, once(ax, text), color=drawn, mfc=drawn if last else "white")
+
+
+def _dress(left: Axes, right: Axes) -> None:
+    for ax in (left, right):
+        ax.axhline(0, color="0.5", lw=0.8, zorder=0)
+        ax.margins(x=0.04)
+    left.legend(frameon=False, fontsize="small", loc="best")
+    left.set_xlabel("exponent number, largest first")
+    left.set_ylabel("Lyapunov exponent (per step)")
+    left.locator_params(axis="x", integer=True)
+    left.set_title("Spectrum", fontsize="medium")
+    right.set_xlabel("noise σ (per step)")
+    right.set_ylabel("top exponent (per step)")
+    right.set_title("below 0: trajectories under the same noise meet", fontsize="medium")

@@ -1,0 +1,116 @@
+"""The command `stability`: its tables and sentences, the JSON document, the figure, and exit statuses."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from problems import random_network
+
+import fpanalysis as fpa
+from fpanalysis.cli import main
+from fpanalysis.figures import plot_top_exponent, stability_figure
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["stability", *map(str, arguments)])
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Writes a network of four neurons with those settings, and says where."""
+
+    def write(name="model", **settings):
+        net = random_network(4, **({"gain": 0.4, "sigma": 0.4, "activation": "tanh"} | settings))
+        fpa.save(net, tmp_path / f"{name}.pt")
+        return tmp_path / f"{name}.pt"
+
+    return write
+
+
+def test_a_contracting_network(model, tmp_path):
+    path = model()
+    result = run(path, "--json", tmp_path / "x.json", "--figure", tmp_path / "x.png")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "Proven: any two trajectories" in text
+    assert "it holds by" in text
+    assert (tmp_path / "x.png").stat().st_size > 10_000
+    document = json.loads((tmp_path / "x.json").read_text())
+    assert document["schema"] == "fpanalysis.stability/1"
+    (one,) = document["models"]
+    net = fpa.load(path)
+    assert [level["sigma"] for level in one["levels"]] == pytest.approx(
+        [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    )  # with a figure; else zero and the training noise
+    for level in one["levels"]:
+        found = fpa.lyapunov(net, sigma=level["sigma"], k=len(level["exponents"]))
+        assert level["exponents"] == pytest.approx(found.exponents.tolist())
+    assert [len(level["exponents"]) for level in one["levels"]] == [4, 1, 1, 1, 4, 1, 1]
+    best = fpa.contraction_certificates(net).best
+    assert min(c["rate"] for c in one["certificates"] if c["region"] == "everywhere") == best.rate
+    assert one["norm_condition"]["margin"] == pytest.approx(1 - np.linalg.norm(net.W, 2))
+
+
+def test_a_network_that_is_not_proven_to_contract(model):
+    result = run(model(gain=2.0, seed=3), "--noise", "0.2")
+    text = " ".join(result.stdout.split())
+    assert "Contraction is not proven" in text
+    assert "it fails by" in text
+    assert "With noise 0.2" in text
+
+
+def test_several_are_compared_one_row_each(model, tmp_path):
+    paths = [model("first"), model("second", activation="relu"), model("third", gain=0.1)]
+    result = run(*paths, "--figure", tmp_path / "x.svg")
+    assert result.exit_code == 0, result.output
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["1", "first"] in rows
+    assert [row[0] for row in rows if row and row[-1] == "ok"] == ["1", "2", "3"]
+    rates = [float(row[4]) for row in rows if row and row[-1] == "ok"]
+    assert rates == pytest.approx([fpa.contraction_certificates(fpa.load(p)).best.rate for p in paths], abs=6e-4)
+
+
+def test_json_to_stdout_has_no_numbers_that_do_not_exist(model, tmp_path):
+    """A network that diverges: exit status 3, exponents null."""
+    fpa.save(fpa.Network(W=[[2.0]], b=[1.0], activation="relu", sigma=0.1), tmp_path / "grows.pt")
+    result = run(tmp_path / "grows.pt", "--json", "-")
+    assert result.exit_code == 3
+    level = json.loads(result.stdout)["models"][0]["levels"][0]
+    assert level["exponents"] == [None]
+    assert level["status"] == "diverged"
+    assert "trajectories grow without bound" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--input", "1,2,3"], 1, "u must have 2 input"),
+        (["--noise", "-1"], 2, "negative noise"),
+        (["--exponents", "0"], 2, "--exponents"),
+        (["--figure", "x.txt"], 1, "--figure must end in"),
+    ],
+)
+def test_wrong_usage(model, arguments, status, message):
+    result = run(model(), *arguments)
+    assert result.exit_code == status
+    assert message in result.output
+
+
+def test_a_model_is_needed_and_a_figure_has_its_room(model, tmp_path):
+    assert run().exit_code == 2
+    result = run(*[model()] * 7, "--figure", tmp_path / "x.png")
+    assert result.exit_code == 1
+    assert "room for 6 models; found 7" in result.output
+
+
+def test_the_figure_shows_the_numbers():
+    net = random_network(4, gain=0.4, activation="tanh")
+    levels = [fpa.lyapunov(net, sigma=sigma, k=2, steps=200) for sigma in (0.0, 0.5)]
+    ax = plot_top_exponent(levels)
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0.0, levels[0].top], [0.5, levels[1].top]])
+    figure = stability_figure({"one": levels}, {"one": -0.01})
+    left, right = figure.axes
+    spectra = [container.lines[0].get_ydata() for container in left.containers]
+    np.testing.assert_array_equal(spectra, [level.exponents for level in levels])
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["top exponent, 95 % band", "proven bound"]
