@@ -56,7 +56,9 @@ bench: $(VENV)/.installed-test
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_denoise.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_regulator.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_incentive.py
-	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_regularizer.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_stability.py
 
 networks: $(VENV)/.installed
 	$(BIN)/python examples/train_networks.py

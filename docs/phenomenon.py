@@ -62,9 +62,27 @@ FAMILIES = [
         "Function approximation",
         "A constant input u must settle to z = sin(pi u).",
         [
-            Study("function-approximation-relu", f"{SINE} --activation relu --noise 0.1,0.3,0.5,1 {BOTH}"),
-            Study("function-approximation-softplus", f"{SINE} --activation softplus --noise 0.1,0.3,0.5,1 {BOTH}"),
-            Study("function-approximation-tanh", f"{SINE} --activation tanh --noise 0.5,1 {BOTH}"),
+            Study(
+                "function-approximation-relu",
+                f"{SINE} --activation relu --noise 0.1,0.3,0.5,1 {BOTH}",
+                "With noise in, all 16 networks do best at the noise they were trained with, in the whole "
+                "loss and in bias², and lose 8 to 84 times as much without it. With noise out R stays "
+                "below one up to 0.5. At 1 it comes near one, and one seed of four lies above: what "
+                "recurrence brings back of the noise passes the activation, and training absorbs the "
+                "shift that this makes, so bias² is least near the training noise there too.",
+            ),
+            Study(
+                "function-approximation-softplus",
+                f"{SINE} --activation softplus --noise 0.1,0.3,0.5,1 {BOTH}",
+                "The smooth bend attenuates less: noise in is preferred from 0.5 on. Below, bias² is "
+                "least at the training noise (0.3), or nearly flat (0.1), while variance decides the "
+                "loss.",
+            ),
+            Study(
+                "function-approximation-tanh",
+                f"{SINE} --activation tanh --noise 0.5,1 {BOTH}",
+                "As with ReLU: eight of eight networks with noise in prefer their training noise, none with noise out.",
+            ),
         ],
     ),
     Family(
@@ -76,8 +94,8 @@ FAMILIES = [
                 f"regulator --noise 0.1,0.3,0.5,1 {BOTH}",
                 "A target that is small against the noise is held near or under the kink, where the noise itself "
                 "provides the mean: with noise in, R > 1 from 0.3 on, and the least loss lies a little below the "
-                "training noise. At 0.1 variance hides it: bias² alone is least at the training noise there too. With "
-                "noise out nothing is lost by its removal.",
+                "training noise. At 0.1 variance hides it, and bias² (6e-7) is too small for these runs to tell "
+                "where it is least. With noise out nothing is lost by its removal.",
             )
         ],
     ),
@@ -85,31 +103,87 @@ FAMILIES = [
         "Feedforward networks",
         "Layers of rectified neurons with noise in each; an input u passes once and must give sin(pi u).",
         [
-            Study("feedforward-1x64", f"{SINE} --layers 64 --noise 0.5,1 {BOTH}"),
-            Study("feedforward-3x64", f"{SINE} --layers 64,64,64 --noise 0.5,1 {BOTH}"),
-            Study("feedforward-3x64-fast", f"{SINE} --layers 64,64,64 --lr 0.02 --noise 0.5,1 {BOTH}"),
+            Study(
+                "feedforward-1x64",
+                f"{SINE} --layers 64 --noise 0.5,1 {BOTH}",
+                "One layer shows no preference in the whole loss. With noise in bias² is least at some noise, but "
+                "below that of the training: 0.38 for 0.5, 0.44 for 1.",
+            ),
+            Study(
+                "feedforward-3x64",
+                f"{SINE} --layers 64,64,64 --noise 0.5,1 {BOTH}",
+                "Three layers do: R = 1.5 at 0.5 and 5.4 at 1, all eight networks.",
+            ),
+            Study(
+                "feedforward-3x64-fast",
+                f"{SINE} --layers 64,64,64 --lr 0.02 --noise 0.5,1 {BOTH}",
+                "It depends on the recipe. With a learning rate four times as large the loss is halved "
+                "and no network prefers noise: weights that grow let the signal outrun noise of fixed "
+                "size. At 1, bias² is still least near the training noise.",
+            ),
         ],
     ),
     Family(
         "Maze navigation",
         "The network walks a point through an S-shaped corridor, seeing where it is, and is judged in that loop.",
-        [Study("maze", f"maze --noise 0.5,1 {BOTH}")],
+        [
+            Study(
+                "maze",
+                f"maze --noise 0.5,1 {BOTH}",
+                "With the noise they were trained with, networks with noise in reach the goal in all "
+                "trials and touch no wall; with the noise removed in 0 to 18 % of them (0.5), or in none "
+                "(1). With noise out success does not depend on it. In a closed loop a small bias of "
+                "every step adds up.",
+            ),
+        ],
     ),
     Family(
         "Path integration",
         "The inputs are velocities in the plane, or speed and heading; the output must be the position.",
         [
-            Study("path-integration", f"path-integration --noise 0.5,1,2 {BOTH}"),
-            Study("path-integration-heading", f"path-integration --setting inputs=speed-heading --noise 1,2 {BOTH}"),
+            Study(
+                "path-integration",
+                f"path-integration --noise 0.5,1,2 {BOTH}",
+                "bias² is least at the training noise in all 12 networks with noise in, and 6 to 33 times larger "
+                "without it. The noise that a path integrator adds up makes variance, which hides that in the "
+                "whole loss at 0.5; from 1 on the noise is preferred all the same.",
+            ),
+            Study(
+                "path-integration-heading",
+                f"path-integration --setting inputs=speed-heading --noise 1,2 {BOTH}",
+                "The same with speed and heading, which the network has to multiply: it learns less well, "
+                "and R > 1 from 1 on. More trials end near the goal without noise than with it, because "
+                "success is a matter of variance here, not of bias.",
+            ),
         ],
     ),
     Family(
         "Cognitive suite",
         "Twenty tasks of one network, told by a rule input.",
         [
-            Study("cognitive", f"{SUITE} --noise 0.158,0.5,1 --steps 8000"),
-            Study("cognitive-short", f"{SUITE} --noise 0.158,1 --steps 2000"),
-            Study("cognitive-size", f"{SUITE} --size 48,192 --noise 1 --steps 3000"),
+            Study(
+                "cognitive",
+                f"{SUITE} --noise 0.158,0.5,1 --steps 8000",
+                "At the noise of the original study (0.158 per step) there is no preference: bias² hardly "
+                "depends on the noise. From 0.5 on bias² is least near the training noise, with noise in "
+                "only. In the whole loss the preference is weak and appears at 1 only (R = 1.0 and 1.1, "
+                "preferred noise 0.7): most of bias² is wrong choices, which no noise level mends. The "
+                "share of correct trials never gains by noise.",
+            ),
+            Study(
+                "cognitive-short",
+                f"{SUITE} --noise 0.158,1 --steps 2000",
+                "A quarter of the training: fewer tasks are learned, and at 1 bias² gains 1.16 times by the noise "
+                "instead of 1.29.",
+            ),
+            Study(
+                "cognitive-size",
+                f"{SUITE} --size 48,192 --noise 1 --steps 3000",
+                "The larger the network, the stronger the preference: R = 0.95 with 48 neurons, 1.0 to 1.1 with "
+                "96 (above), 1.27 (1.21 and 1.32) with 192, where the preferred noise is 0.9. Without the noise "
+                "bias² is 1.04, 1.16 to 1.29 and 1.45 times what it is at the training noise; with noise out it "
+                "does not change at any size.",
+            ),
         ],
     ),
 ]
@@ -242,7 +316,7 @@ def cell(spread: dict[str, Any], networks: int = 1) -> str:
         return "-"
     told = [digits(value) for value in (median, low, high)]
     text = told[0] if told[1] == told[2] else f"{told[0]} ({told[1]} to {told[2]})"
-    return text + f", of {known} nets" * (known < networks)
+    return text + f", of {known} net{'s' * (known > 1)}" * (known < networks)
 
 
 def digits(value: float) -> str:
