@@ -56,6 +56,18 @@ def test_names_are_told_apart_and_the_numbers_are_those_of_the_commands(phenomen
             assert {group["sigma"] for group in result["groups"]} == asked
 
 
+def test_every_command_of_the_page_can_be_typed_and_was(phenomenon):
+    from fpanalysis.cli.train import command
+    from fpanalysis.tasks import get_task
+
+    for study in (study for family in phenomenon.FAMILIES for study in family.studies):
+        typed = command.make_context("train", [*shlex.split(study.train), "-o", study.name]).params
+        get_task(typed["task"], **dict(typed["setting"]), layers=typed["layers"])
+        measured = phenomenon.read()[study.name]
+        assert sum(group["networks"] for group in measured["groups"]) == typed["seeds"] * len(measured["groups"])
+        assert study.found
+
+
 def test_a_study_is_added_and_refreshed_by_itself(phenomenon, regulators, tmp_path, capsys):
     home, studies = tmp_path / "docs", tmp_path / "studies"
     (studies / "regulator").mkdir(parents=True)
