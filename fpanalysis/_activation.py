@@ -360,7 +360,7 @@ def get_activation(spec: str | dict[str, Any] | Activation) -> Activation:
     if not isinstance(name, str) or name not in REGISTRY:
         raise InputError(
             f"unknown activation {one_line(repr(name))}; known: {', '.join(sorted(REGISTRY))} "
-            "(a class of your own is known once its module is imported)"
+            "(a class of your own: once it is imported)"
         )
     try:
         return REGISTRY[name](**parameters)
