@@ -203,11 +203,11 @@ def _compare(judged: list[Judged]) -> None:
         worst = next((level.status for level in one.levels if not level.ok), first.status)
         rows.append([*row, worst.value])
     click.echo("\n".join(f"{k}  {one.name}" for k, one in enumerate(judged, 1)))
-    table(["model", "noise", "silent", "noisy", "rate", "margin", "status"], rows)
+    table(["model", "noise", "least", "noisy", "rate", "margin", "status"], rows)
     click.echo(
-        "silent, noisy: top exponent per step without and with the noise, ± at 95 %. rate: below 1 it is a\n"
-        "proof of contraction. margin: 1 - steepest slope times |W|; where it is positive the condition of\n"
-        "Lim et al. (2021) for almost-sure stability holds."
+        "least, noisy: top exponent per step at the least noise asked for (none, unless --noise says so) and at\n"
+        "that in the column noise, ± at 95 %. rate: below 1 it is a proof of contraction. margin: 1 - steepest\n"
+        "slope times |W|; where it is positive the condition of Lim et al. (2021) for almost-sure stability holds."
     )
 
 
