@@ -91,8 +91,11 @@ def command(
     if figure_path is not None:
         from fpanalysis.figures import stability_figure
 
-        bounds = {one.name: one.best.exponent for one in judged if one.best is not None}
-        save_figure(figure_path, stability_figure({one.name: one.levels for one in judged}, bounds))
+        names = [one.name for one in judged]
+        names = [f"{k} {name}" if names.count(name) > 1 else name for k, name in enumerate(names, 1)]
+        bounds = {name: one.best.exponent for name, one in zip(names, judged, strict=True) if one.best is not None}
+        runs = {name: one.levels for name, one in zip(names, judged, strict=True)}
+        save_figure(figure_path, stability_figure(runs, bounds))
     if json_path != "-":
         if len(judged) == 1:
             _print(judged[0])
