@@ -31,7 +31,8 @@ def file(tmp_path_factory):
 
 def test_commands_know_conditions_by_name(file, tmp_path):
     def run(*arguments, code=0):
-        done = CliRunner().invoke(main, [arguments[0], str(file), *map(str, arguments[1:])])
+        words = [arguments[0], str(file), *map(str, arguments[1:])]
+        done = CliRunner().invoke(main, words, env={"COLUMNS": "120"})  # wide enough for the names not to be wrapped
         assert done.exit_code == code, done.output
         return done.output
 

@@ -83,11 +83,11 @@ def command(
     \b
       $ fpanalysis train regulator --placement in,out --noise 0.3,0.5 --seeds 4 -o study
       $ fpanalysis preference study --figure study.png
-      regulator: 32 trials of the task, 128 runs of each at every noise level; median over ...
+      regulator: 128 trials of the task, 32 runs of each at every noise level; median over ...
        network  at σ  nets               R    preferred     by bias²
        relu in   0.3     4         1.6±0.4   0.259±0.01  0.316±0.001
       relu out   0.3     4  4.46e-05±4e-05            0            -
-       relu in   0.5     4        8.68±0.9  0.477±0.005   0.53±0.001
+       relu in   0.5     4        8.68±0.9  0.477±0.005  0.531±0.001
       relu out   0.5     4  1.21e-05±3e-05            0            -
       ...
     """

@@ -179,7 +179,8 @@ def _findings(j: Judged) -> list[str]:
     first, best = j.expansions[0], j.best
     r = first.found
     effect = "lowers" if r.P + r.Q < 0 else "raises"
-    texts.append(f"A little {'more ' if first.absorbed else ''}noise {effect} the loss: {_terms(r)}.")
+    where = "In the smoothed network a" if first.smoothed else "A"
+    texts.append(f"{where} little noise {effect} the loss: {_terms(r)}.")
     if abs(j.share(first) - 1) > NEAR and best is not first:
         texts.append(
             f"At noise {j.sigma:.3g} the second order about no noise fails ({number(first.predicted(j.sigma))} against "

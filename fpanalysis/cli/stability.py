@@ -91,8 +91,11 @@ def command(
     if figure_path is not None:
         from fpanalysis.figures import stability_figure
 
-        bounds = {one.name: one.best.exponent for one in judged if one.best is not None}
-        save_figure(figure_path, stability_figure({one.name: one.levels for one in judged}, bounds))
+        names = [one.name for one in judged]
+        names = [f"{k} {name}" if names.count(name) > 1 else name for k, name in enumerate(names, 1)]
+        bounds = {name: one.best.exponent for name, one in zip(names, judged, strict=True) if one.best is not None}
+        runs = {name: one.levels for name, one in zip(names, judged, strict=True)}
+        save_figure(figure_path, stability_figure(runs, bounds))
     if json_path != "-":
         if len(judged) == 1:
             _print(judged[0])
@@ -203,11 +206,11 @@ def _compare(judged: list[Judged]) -> None:
         worst = next((level.status for level in one.levels if not level.ok), first.status)
         rows.append([*row, worst.value])
     click.echo("\n".join(f"{k}  {one.name}" for k, one in enumerate(judged, 1)))
-    table(["model", "noise", "silent", "noisy", "rate", "margin", "status"], rows)
+    table(["model", "noise", "least", "noisy", "rate", "margin", "status"], rows)
     click.echo(
-        "silent, noisy: top exponent per step without and with the noise, ± at 95 %. rate: below 1 it is a\n"
-        "proof of contraction. margin: 1 - steepest slope times |W|; where it is positive the condition of\n"
-        "Lim et al. (2021) for almost-sure stability holds."
+        "least, noisy: top exponent per step at the least noise asked for (none, unless --noise says so) and at\n"
+        "that in the column noise, ± at 95 %. rate: below 1 it is a proof of contraction. margin: 1 - steepest\n"
+        "slope times |W|; where it is positive the condition of Lim et al. (2021) for almost-sure stability holds."
     )
 
 
