@@ -10,7 +10,8 @@ from fpanalysis.tasks import Task
 
 from .trainer import Training
 
-LEARNED = 0.9  #: of the loss of the best constant output: a final loss above that is no learning
+LEARNED = 0.9  #: of the loss of a constant output: a final loss above that is no learning
+CONSTANT = 1e-9  #: variance over mean square below which float32 targets are constant
 
 
 class TrainingStatus(Enum):
@@ -20,7 +21,7 @@ class TrainingStatus(Enum):
     TRAINED = ("trained", "the network is in its file")
     NOT_TRAINED = (
         "not trained",
-        "its loss did not end clearly below that of the best constant output (at most 0.9 of it), so it learned next "
+        "its loss did not end clearly below that of a constant output (at most 0.9 of it), so it learned next "
         "to nothing: train longer (steps), with another learning rate (lr), or with less noise",
     )
     DIVERGED = (
@@ -42,10 +43,8 @@ class TrainingStatus(Enum):
 
 
 def status_of(training: Training, m: int, constant: float) -> TrainingStatus:
-    """What became of network `m`, where the best constant output has the loss `constant`.
-
-    Constant targets (`constant` = 0) cannot tell: whatever does not diverge counts as trained.
-    """
+    """What became of network `m`, where a constant output has the loss `constant` (targets of zero, and hence no loss,
+    cannot tell)."""
     if training.diverged[m] is not None:
         return TrainingStatus.DIVERGED
     learned = not constant or training.final_loss(m) <= LEARNED * constant
@@ -53,9 +52,12 @@ def status_of(training: Training, m: int, constant: float) -> TrainingStatus:
 
 
 def constant_loss(task: Task, trials: int = 1024) -> float:
-    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets."""
+    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets. Where the target
+    itself is constant, loss of an output of zero: its square."""
     _, targets, mask = task.batch(trials, 0)
     weight = np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], targets.shape).astype(float)
     target = targets.astype(float)
     mean = (weight * target).sum((0, 1)) / np.maximum(weight.sum((0, 1)), np.finfo(float).tiny)
-    return float((weight * (target - mean) ** 2).sum() / weight.sum())
+    variance = float((weight * (target - mean) ** 2).sum() / weight.sum())
+    square = float((weight * target**2).sum() / weight.sum())
+    return variance if variance > CONSTANT * square else square

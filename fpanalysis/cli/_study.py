@@ -40,7 +40,7 @@ def run_study(task: Task, folder: Path, figure: str | None, again: str, **settin
     click.echo(f"{folder}: {study.task}, {there} of {len(study.networks)} networks trained")
     report(study)
     if study.constant_loss > 0:
-        click.echo(f"loss of the best constant output   {study.constant_loss:.4g}")
+        click.echo(f"loss of a constant output   {study.constant_loss:.4g}")
     if figure is not None:
         click.echo(f"Figure: {figure}")
     click.echo(f"next: fpanalysis preference {shlex.quote(str(folder))}")

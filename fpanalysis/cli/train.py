@@ -204,7 +204,7 @@ def _check_learned(task: Task, training: Training) -> None:
     constant = constant_loss(task)
     status = status_of(training, 0, constant)
     if status.failed:
-        click.echo(f"{status.value} (best constant output: loss {constant:.4g}): {status.advice}", err=True)
+        click.echo(f"{status.value} (a constant output: loss {constant:.4g}): {status.advice}", err=True)
         raise click.exceptions.Exit(3)
 
 

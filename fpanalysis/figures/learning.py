@@ -21,7 +21,7 @@ DASHES = ("-", "--", ":", "-.")  #: of activations and placements that share axe
 
 def plot_learning_curves(study: Study, ax: Axes | None = None, groups: Sequence[StudyGroup] | None = None) -> Axes:
     """Median training loss of each group of `study` (all, or those given) against the step, with the range over its
-    seeds; a cross where a network diverged, a dotted line at the loss of the best constant output.
+    seeds; a cross where a network diverged, a dotted line at the loss of a constant output.
 
     Colours tell the noise levels of the study, dark without noise; dashes activation and placement.
     """
@@ -32,7 +32,7 @@ def plot_learning_curves(study: Study, ax: Axes | None = None, groups: Sequence[
             label = f"{group.first.sigma:g}" + (f" ({_title(group, study)})" if len(panels) > 1 else "")
             _curve(group, study, ax, label, DASHES[k % len(DASHES)])
     if study.constant_loss > 0:
-        ax.axhline(study.constant_loss, color="0.4", lw=1, ls=":", zorder=0, label="best constant output")
+        ax.axhline(study.constant_loss, color="0.4", lw=1, ls=":", zorder=0, label="constant output")
     if not np.isfinite(study.loss).any():
         ax.text(0.5, 0.5, "no learning curves known", transform=ax.transAxes, ha="center", color="0.4")
     ax.set_yscale("log")
