@@ -57,8 +57,8 @@ class Study:
     """A study as its folder has it.
 
     settings : what all networks share of the settings of `train`
-    constant_loss : loss of the best constant output (of zero, if the target is constant): a network with that has learned
-        nothing
+    constant_loss : loss of the best constant output (of zero, if the target is constant); a network no better than that
+        has learned nothing
     networks : each with its axes, status, final loss and file
     step, loss : (P,), (M, P); learning curves, averaged over stretches of training around `step`; NaN where unknown
     notes : what was repaired when it was resumed
