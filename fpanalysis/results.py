@@ -114,7 +114,7 @@ class Status(Enum):
     NO_CURVATURE = (
         "no curvature",
         "the activation has kinks, where the second derivatives that P and Q are made of do not exist: ask for the "
-        "smoothed one (smoothed=s, the noise that smooths it), or take the network that fpanalysis.denoise gives",
+        "smoothed one (smoothed=s, --smoothed s: the noise that smooths it), or take the network that denoise gives",
     )
     TOO_SHORT = (
         "too short",

@@ -1,6 +1,7 @@
 """The command `stability`: its tables and sentences, the JSON document, the figure, and exit statuses."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from problems import random_network
 import fpanalysis as fpa
 from fpanalysis.cli import main
 from fpanalysis.figures import plot_top_exponent, stability_figure
+from fpanalysis.tasks import get_task
 
 
 def run(*arguments):
@@ -114,3 +116,15 @@ def test_the_figure_shows_the_numbers():
     spectra = [container.lines[0].get_ydata() for container in left.containers]
     np.testing.assert_array_equal(spectra, [level.exponents for level in levels])
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["top exponent, 95 % band", "proven bound"]
+
+
+def test_an_input_by_its_name():
+    cognitive = Path(__file__).parents[1] / "examples/networks/cognitive-relu-in-0.5.pt"
+    net = fpa.load(cognitive)
+    result = run(cognitive, "--input", "go responding to 90", "--exponents", 1, "--noise", 0, "--json", "-")
+    assert result.exit_code == 0, result.output
+    (level,) = json.loads(result.stdout)["models"][0]["levels"]
+    names = get_task("cognitive", **net.info["task_settings"]).condition_names
+    u = net.conditions[names.index("go responding to 90")]
+    assert level["exponents"][0] == pytest.approx(fpa.lyapunov(net, u, sigma=0, k=1).top, abs=2 * level["error"][0])
+    assert run(cognitive, "--input", "go jumping").exit_code == 1

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
+from fpanalysis.cli._inputs import Input, chosen
+from fpanalysis.cli._options import WIDE, NoiseRange
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
@@ -43,7 +44,7 @@ class Judged(NamedTuple):
 @click.command(short_help="Lyapunov exponents, with and without noise; proofs of contraction.", context_settings=WIDE)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--noise", type=NoiseRange(), help="Noise levels: start:stop or a,b,c.  [default: 0, trained]")
-@click.option("--input", "u", type=Numbers(), help="The input that is held.  [default: zero]")
+@click.option("--input", "u", type=Input(), help="The input that is held, or a condition's name.  [default: zero]")
 @click.option(
     "--exponents", "k", default=16, show_default=True, type=click.IntRange(min=1), help="How many, from the top."
 )
@@ -53,7 +54,7 @@ class Judged(NamedTuple):
 def command(
     models: tuple[str, ...],
     noise: tuple[float, ...] | None,
-    u: tuple[float, ...] | None,
+    u: Any,
     k: int,
     seed: int,
     json_path: str | None,
@@ -115,14 +116,15 @@ def _sigma(of: Lyapunov | Network) -> float:
     return float(np.max(of.sigma))
 
 
-def _judged(
-    model: str, noise: tuple[float, ...] | None, u: tuple[float, ...] | None, k: int, seed: int, fine: bool
-) -> Judged:
+def _judged(model: str, noise: tuple[float, ...] | None, u: Any, k: int, seed: int, fine: bool) -> Judged:
     from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import in_its_loop
     from fpanalysis.stability import contraction_certificates, exponent_bounds, lyapunov
 
-    net = in_its_loop(load(model))
+    net = load(model)
+    if u is not None:
+        (u,) = chosen(net, (u,)) or (u,)
+    net = in_its_loop(net)
     trained = _sigma(net)
     if noise is None:
         noise = tuple(trained * share for share in ((0, 0.25, 0.5, 0.75, 1, 1.25, 1.5) if fine else (0, 1)))
