@@ -10,9 +10,9 @@ For the difference e of two solutions under the same input and the same B, Ito's
     <e, df> / |e|^2  +  |dSigma|_F^2 / (2 |e|^2)  -  |dSigma' e|^2 / |e|^4
 
 in which the first term lies between lambda_min(A_sym) - L s_max(W) and lambda_max(A_sym) + L s_max(W), and the other
-two are what the noise adds (the general theorem: X. Mao, "Stochastic Differential Equations and Applications", theorem
-4.3.3). Where the upper bound is negative all solutions under the same noise meet, exponentially and almost surely.
-The terms of the noise are worked out here for each kind:
+two are what the noise adds. Where the upper bound is negative all solutions under the same noise meet, exponentially
+and almost surely (X. Mao, "Stochastic Differential Equations and Applications", on almost sure exponential stability).
+The terms of the noise are worked out here for each kind, and need not be as sharp as the paper's:
 
     "additive"   Sigma constant                     0
     "common"     Sigma = s h, one scalar B          -s^2 / 2 exactly: such noise always stabilises
