@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Network": "fpanalysis.network",
+    "LipschitzRNN": "fpanalysis.lipschitz",
     "Noise": "fpanalysis.noise",
     "feedforward": "fpanalysis.feedforward",
     "closed_loop": "fpanalysis.closed_loop",

@@ -302,6 +302,14 @@ class Network(System):
         slope = self.activation.df(self.preactivation(h, u))
         return slope[..., :, None] * self.W if self.form == "rate" else self.W * slope[..., None, :]
 
+    def input_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/du, (..., N, n_in): D W_in in the rate form, W_in in the current form."""
+        h, u = self.check_state(h), self.check_input(u)
+        W_in = np.zeros((self.N, 0)) if self.W_in is None else self.W_in
+        if self.form == "rate":
+            return self.activation.df(self.preactivation(h, u))[..., :, None] * W_in
+        return np.broadcast_to(W_in, (*np.broadcast_shapes(h.shape[:-1], u.shape[:-1]), *W_in.shape))
+
     def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
         """One step of the network, batched over leading axes of `h`; `xi` (..., N) is the noise, None for none."""
         h = self.check_state(h)

@@ -143,6 +143,19 @@ class System(ABC):
         gamma = np.broadcast_to(self.gamma, (self.N,))
         return np.diag(1 - gamma) + gamma[:, None] * self.target_jacobian(h, u)
 
+    def input_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/du, (..., N, n_in); unless a subclass knows better by central differences, to about 1e-9, relative."""
+        h, u = self.check_state(h), self.check_input(u)
+        lead = np.broadcast_shapes(h.shape[:-1], u.shape[:-1])
+        slopes = np.zeros((*lead, self.N, self.n_in))
+        for k, unit in enumerate(np.eye(self.n_in)):
+            wide, narrow = (
+                (self.target(h, u + step * unit) - self.target(h, u - step * unit)) / (2 * step)
+                for step in (BEND, BEND / 2)
+            )
+            slopes[..., k] = (4 * narrow - wide) / 3
+        return slopes
+
     def disturbed(self, h: Array, u: Array, sigma: Array, multiplicative: Array, xi: Array) -> Array:
         """What takes the place of F(h, u) under the noise `xi` (..., N): F + (sigma + multiplicative (F - h)) xi."""
         F = self.target(h, u)

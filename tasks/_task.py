@@ -2,9 +2,12 @@
 
 Arrays are float32 and time-major: inputs (T, B, n_in), targets (T, B, n_out), mask (T, B), where mask is 1 at
 the steps that count in the loss; a task whose outputs weigh differently gives (T, B, n_out). The output compared
-with targets[t] is read from the state after step t. The loss of a trial is the squared error in the weighted mean:
+with targets[t] is read from the state after step t. The loss of a batch is the weighted mean of
 
-    loss = sum mask (z - z*)^2 / sum mask
+    squared error    sum mask (z - z*)^2 / sum mask                              over steps, trials and outputs
+    cross-entropy    -sum mask sum_o z*_o log softmax(z)_o / sum mask            over steps and trials, mask (T, B)
+
+the second for tasks whose outputs are classes and whose targets are one-hot.
 
 A task is a frozen dataclass: its fields are its settings, numbers and words, what a checkpoint remembers of it.
 """
@@ -83,6 +86,7 @@ class Task:
     trainable: ClassVar[tuple[str, ...]] = ("W", "b", "W_in", "W_out", "b_out")
     feedback: ClassVar[Feedback | None] = None  #: of a task in a closed loop (n_in = n_out)
     scored: ClassVar[bool] = False  #: whether it has a `score`
+    loss: ClassVar[str] = "squared error"  #: or "cross-entropy"
 
     def __init_subclass__(cls) -> None:
         if cls.name:
@@ -123,6 +127,10 @@ class Task:
         u, z = self.trials(batch_size, np.random.default_rng(rng))
         inputs, targets = (np.repeat(value[None].astype(np.float32), self.T, axis=0) for value in (u, z))
         return inputs, targets, mask
+
+    def test_batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
+        """Such a batch of trials that training does not see: others of the same kind, unless data are finite."""
+        return self.batch(batch_size, rng)
 
     def _mask(self, batch_size: int) -> Array:
         """1 at the last `counted` steps, (T, B)."""

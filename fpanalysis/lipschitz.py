@@ -1,0 +1,243 @@
+"""LipschitzRNN: a noisy recurrent network whose increment has a linear part and a bounded one.
+
+    f(h, u) = A h + a(W h + W_in u + b),      h' = h + gamma (f + noise),      z = W_out h + b_out
+
+with an activation a (tanh), `gamma` the step of the explicit Euler scheme, and the noise, xi_1, xi_2 ~ N(0, I),
+
+    noise "independent":  sigma xi_1 + multiplicative f xi_2        (f xi elementwise)
+    noise "joint":        (sigma + multiplicative f) xi_1
+
+As everywhere in this project, sigma counts per step and inside the step: the state gets gamma sigma xi. Code that adds
+`add` xi to the state has sigma = add / gamma; the SDE dh = f dt + eps (sigma_1 I + sigma_2 diag f) dB, with noise
+eps sqrt(gamma) (...) xi, is "joint" with sigma = eps sigma_1 / sqrt(gamma), multiplicative = eps sigma_2 / sqrt(gamma).
+
+Source: Erichson, Azencot, Queiruga, Hodgkinson & Mahoney, "Lipschitz recurrent neural networks" (ICLR 2021); with noise
+Lim, Erichson, Hodgkinson & Mahoney, "Noisy recurrent neural networks" (NeurIPS 2021). Both train A and W in the form
+of `between`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fpanalysis.activations import Activation, get_activation
+from fpanalysis.checks import LARGEST, check_sigma, number_or_vector, of_shape
+from fpanalysis.results import InputError, one_line
+from fpanalysis.system import System
+
+Array = NDArray[np.float64]
+
+NOISES = ("independent", "joint")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LipschitzRNN(System):
+    """A noisy Lipschitz recurrent network (see the module's docstring for the equations).
+
+    Parameters
+    ----------
+    A, W : (N, N)
+        Linear part of the increment, and recurrent weights inside the activation.
+    b : (N,), optional
+    W_in : (N, n_in), optional
+    W_out, b_out : (n_out, N) and (n_out,), optional
+        Readout; without `W_out` every state variable is an output.
+    gamma : float or (N,)
+        Step of the Euler scheme, in (0, 1].
+    activation : str or Activation
+    sigma : float or (N,)
+        Training noise, standard deviation per step; the state gets gamma sigma xi.
+    multiplicative : float
+        Training noise on the increment, relative.
+    noise : "independent" | "joint"
+        Whether the two have noise of their own.
+    conditions, targets, info : as in `Network`.
+
+    Raises
+    ------
+    InputError
+        As for `Network`.
+    """
+
+    if TYPE_CHECKING:  # what the constructor takes is wider than what the fields hold
+
+        def __init__(
+            self,
+            *,
+            A: ArrayLike,
+            W: ArrayLike,
+            b: ArrayLike | None = None,
+            W_in: ArrayLike | None = None,
+            W_out: ArrayLike | None = None,
+            b_out: ArrayLike | None = None,
+            gamma: ArrayLike = 0.1,
+            activation: str | dict[str, Any] | Activation = "tanh",
+            sigma: ArrayLike = 0.0,
+            multiplicative: float = 0.0,
+            noise: str = "independent",
+            conditions: ArrayLike | None = None,
+            targets: ArrayLike | None = None,
+            info: Mapping[str, Any] = ...,
+        ) -> None: ...
+
+    A: Array
+    W: Array
+    b: Array = None  # type: ignore[assignment]
+    W_in: Array | None = None
+    W_out: Array | None = None
+    b_out: Array | None = None
+    gamma: float | Array = 0.1
+    activation: Activation = "tanh"  # type: ignore[assignment]
+    sigma: float | Array = 0.0
+    multiplicative: float = 0.0
+    noise: str = "independent"
+    conditions: Array | None = None
+    targets: Array | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        W = of_shape("W", self.W, (None, None))
+        N = len(W)
+        if not N or W.shape != (N, N):
+            raise InputError(f"W must be square, (N, N); found shape {W.shape}")
+        checked: dict[str, Any] = {"A": of_shape("A", self.A, (N, N)), "W": W}
+        checked["b"] = of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
+        W_in = None if self.W_in is None else of_shape("W_in", self.W_in, (N, None))
+        W_out = None if self.W_out is None else of_shape("W_out", self.W_out, (None, N))
+        n_in, n_out = (0 if W_in is None else W_in.shape[1]), (N if W_out is None else len(W_out))
+        if not n_out:
+            raise InputError("W_out must have at least one output; found none: leave it out to read every neuron")
+        checked |= {"W_in": W_in, "W_out": W_out}
+        checked["b_out"] = None if self.b_out is None else of_shape("b_out", self.b_out, (n_out,))
+        checked["gamma"] = number_or_vector("gamma", self.gamma, N)
+        if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
+            raise InputError(f"gamma, the step, must lie in (0, 1]; found {one_line(str(self.gamma))}")
+        checked["sigma"] = check_sigma(self.sigma, N)
+        checked["multiplicative"] = float(of_shape("multiplicative", self.multiplicative, ()))
+        if not 0 <= checked["multiplicative"] <= LARGEST:
+            raise InputError(f"multiplicative must be a number from 0 to {LARGEST:g}; found {self.multiplicative:g}")
+        if not isinstance(self.noise, str) or self.noise not in NOISES:
+            raise InputError(f"noise must be 'independent' or 'joint'; found {one_line(repr(self.noise))}")
+        checked |= _conditions(self.conditions, self.targets, n_in, n_out)
+        checked["activation"] = get_activation(self.activation)
+        checked["activation"].check_size(N)
+        if not isinstance(self.info, Mapping):
+            raise InputError(f"info must be a mapping of names to plain values; found {type(self.info).__name__}")
+        checked["info"] = dict(self.info)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return (
+            f"LipschitzRNN(N={self.N}, n_in={self.n_in}, n_out={self.n_out}, activation={self.activation.name!r}, "
+            f"step={np.max(self.gamma):g}, sigma={np.max(self.sigma):g}, multiplicative={self.multiplicative:g}, "
+            f"noise {self.noise})"
+        )
+
+    @property
+    def N(self) -> int:
+        return len(self.W)
+
+    @property
+    def n_in(self) -> int:
+        return 0 if self.W_in is None else self.W_in.shape[1]
+
+    @cached_property
+    def hash(self) -> str:
+        digest = hashlib.sha256(b"LipschitzRNN")
+        names = ("A", "W", "b", "W_in", "W_out", "b_out", "gamma", "sigma", "multiplicative", "conditions", "targets")
+        for name in names:
+            value = getattr(self, name)
+            digest.update(f"{name}{np.shape(value)}".encode())
+            digest.update(b"" if value is None else np.ascontiguousarray(value, "<f8").tobytes())
+        digest.update(f"{self.noise} {self.activation.key}".encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def smooth(self) -> bool:
+        return self.activation.smooth
+
+    def drive(self, u: ArrayLike | None = None) -> Array:
+        """W_in u + b, (..., N)."""
+        u = self.check_input(u)
+        return np.broadcast_to(self.b, (*u.shape[:-1], self.N)) if self.W_in is None else u @ self.W_in.T + self.b
+
+    def preactivation(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """x = W h + W_in u + b, (..., N)."""
+        return self.check_state(h) @ self.W.T + self.drive(u)
+
+    def target(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """F(h) = h + f(h, u) = h + A h + a(x), (..., N)."""
+        h = self.check_state(h)
+        return h + h @ self.A.T + self.activation.f(self.preactivation(h, u))
+
+    def target_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/dh = I + A + diag(a'(x)) W, (..., N, N)."""
+        slope = self.activation.df(self.preactivation(h, u))
+        return np.eye(self.N) + self.A + slope[..., :, None] * self.W
+
+    def input_jacobian(self, h: ArrayLike, u: ArrayLike | None = None) -> Array:
+        """dF/du = diag(a'(x)) W_in, (..., N, n_in)."""
+        slope = self.activation.df(self.preactivation(h, u))
+        return slope[..., :, None] * (np.zeros((self.N, 0)) if self.W_in is None else self.W_in)
+
+    def target_curvature(self, h: Array, u: Array, C: Array) -> Array:
+        """tr(F_p'' C) = a''(x_p) (W C W^T)_pp."""
+        bend = self.activation.d2f(self.preactivation(h, u))
+        return np.asarray(bend * np.einsum("...ij,ij->...i", self.W @ C, self.W))
+
+    def step(self, h: ArrayLike, u: ArrayLike | None = None, xi: ArrayLike | None = None) -> Array:
+        """One step; `xi` (..., N) is the noise, additive and multiplicative, None for none.
+
+        Independent noises are drawn as their sum, sqrt(sigma^2 + multiplicative^2 f^2) xi, which has the same law.
+        """
+        h = self.check_state(h)
+        if xi is None:
+            return h + self.gamma * (self.target(h, u) - h)
+        sigma, multiplicative = np.asarray(self.sigma), np.asarray(self.multiplicative)
+        moved = self.disturbed(h, self.check_input(u), sigma, multiplicative, self.check_state(xi, "xi"))
+        return h + self.gamma * (moved - h)
+
+    def disturbed(self, h: Array, u: Array, sigma: Array, multiplicative: Array, xi: Array) -> Array:
+        """See `System.disturbed`; independent noises as one of the same law."""
+        F = self.target(h, u)
+        return F + self._amplitude(F - h, sigma, multiplicative) * xi
+
+    def disturbance(self, h: Array, u: Array, sigma: Array, multiplicative: Array) -> tuple[Array, Array]:
+        """See `System.disturbance`: variance (sigma + multiplicative f)^2, or sigma^2 + multiplicative^2 f^2."""
+        return np.zeros_like(h), self._amplitude(self.target(h, u) - h, sigma, multiplicative) ** 2
+
+    def _amplitude(self, f: Array, sigma: Array, multiplicative: Array) -> Array:
+        if self.noise == "joint":
+            return sigma + multiplicative * f
+        return np.hypot(np.broadcast_to(sigma, f.shape), multiplicative * f)
+
+    @staticmethod
+    def between(M: ArrayLike, skew: float, shrink: float) -> Array:
+        """(1 - skew) (M + M^T) + skew (M - M^T) - shrink I: the form in which A and W are trained.
+
+        `skew` = 1 leaves the antisymmetric part alone, whose eigenvalues are imaginary; `shrink` moves all eigenvalues
+        to the left. (The sources call them beta and gamma.)
+        """
+        M = of_shape("M", M, (None, None))
+        return M + (1 - 2 * skew) * M.T - shrink * np.eye(len(M))
+
+
+def _conditions(conditions: Any, targets: Any, n_in: int, n_out: int) -> dict[str, Array | None]:
+    if conditions is None:
+        if targets is not None:
+            raise InputError("targets were given without conditions: give the inputs they belong to")
+        return {}
+    conditions = of_shape("conditions", conditions, (None, n_in))
+    if not len(conditions):
+        raise InputError("conditions must hold at least one input; found none: leave them out")
+    if targets is None:
+        return {"conditions": conditions}
+    return {"conditions": conditions, "targets": of_shape("targets", targets, (len(conditions), n_out))}
