@@ -1,10 +1,16 @@
 """Networks to files and back, safely.
 
-A checkpoint is what ``torch.save`` writes and ``torch.load(weights_only=True)`` reads:
+A checkpoint is what ``torch.save`` writes and ``torch.load(weights_only=True)`` reads, of a `Network`
 
     {"format": "fpanalysis.network/1",
      "config": {"gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info"},
      "state_dict": {"W", "b", "W_in", "W_out", "b_out"}}
+
+and of a `LipschitzRNN`
+
+    {"format": "fpanalysis.lipschitz-rnn/1",
+     "config": {"gamma", "sigma", "multiplicative", "noise", "activation", "conditions", "targets", "info"},
+     "state_dict": {"A", "W", "b", "W_in", "W_out", "b_out"}}
 
 with plain numbers, strings and lists in ``config`` and float64 tensors in ``state_dict`` (absent parts left
 out). Nothing is ever unpickled unsafely: a file that needs it is refused.
@@ -17,30 +23,50 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fpanalysis.activations import get_activation
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, one_line, write_atomically
 
+Trained = Network | LipschitzRNN
+
+
+class Format(NamedTuple):
+    """What a file of one kind of network holds."""
+
+    kind: type[Trained]
+    tensors: tuple[str, ...]
+    settings: tuple[str, ...]
+    required: tuple[str, ...]  #: tensors and settings for which no default may stand in: nobody chose it
+
+
 FORMAT = "fpanalysis.network/1"
-TENSORS = ("W", "b", "W_in", "W_out", "b_out")
-SETTINGS = ("gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info")
-REQUIRED = (
-    "gamma",
-    "sigma",
-    "activation",
-    "placement",
-)  #: without them a default would stand in for a number that nobody chose
+LIPSCHITZ = "fpanalysis.lipschitz-rnn/1"
+FORMATS = {
+    FORMAT: Format(
+        Network,
+        ("W", "b", "W_in", "W_out", "b_out"),
+        ("gamma", "sigma", "activation", "placement", "form", "conditions", "targets", "info"),
+        ("W", "gamma", "sigma", "activation", "placement"),
+    ),
+    LIPSCHITZ: Format(
+        LipschitzRNN,
+        ("A", "W", "b", "W_in", "W_out", "b_out"),
+        ("gamma", "sigma", "multiplicative", "noise", "activation", "conditions", "targets", "info"),
+        ("A", "W", "gamma", "sigma", "multiplicative", "noise", "activation"),
+    ),
+}
 REMEDY = (
     "build fpanalysis.Network(W=..., b=..., ...) from the weights and write it with fpanalysis.save(network, path); a "
     "GRU, an LSTM or another torch module is analysed from Python: fpanalysis.models.from_torch(module)"
 )
 
 
-def save(net: Network, path: str | os.PathLike[str]) -> None:
+def save(net: Trained, path: str | os.PathLike[str]) -> None:
     """Write `net` to `path`; the file appears whole or not at all.
 
     Raises
@@ -50,14 +76,16 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     """
     import torch
 
-    if not isinstance(net, Network):
-        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    named = next((name for name, own in FORMATS.items() if isinstance(net, own.kind)), None)
+    if named is None:
+        raise InputError(f"net must be a fpanalysis.Network or a LipschitzRNN; found {type(net).__name__}")
     _check_path(path)
-    values = {name: getattr(net, name) for name in SETTINGS} | {"activation": net.activation.config()}
+    own = FORMATS[named]
+    values = {name: getattr(net, name) for name in own.settings} | {"activation": net.activation.config()}
     config = {name: _plain(name, value) for name, value in values.items()}
-    tensors = {name: getattr(net, name) for name in TENSORS}
+    tensors = {name: getattr(net, name) for name in own.tensors}
     state = {name: torch.tensor(value) for name, value in tensors.items() if value is not None}
-    write({"format": FORMAT, "config": config, "state_dict": state}, path)
+    write({"format": named, "config": config, "state_dict": state}, path)
 
 
 def write(content: Any, path: str | os.PathLike[str]) -> None:
@@ -71,8 +99,8 @@ def write(content: Any, path: str | os.PathLike[str]) -> None:
             raise InputError(f"cannot write {path}: {one_line(str(error))} (is the disk full?)") from None
 
 
-def load(path: str | os.PathLike[str]) -> Network:
-    """Read the network that :func:`save` or the training core wrote.
+def load(path: str | os.PathLike[str]) -> Trained:
+    """Read the network that :func:`save` or the training core wrote, of whichever kind it is.
 
     Raises
     ------
@@ -81,6 +109,17 @@ def load(path: str | os.PathLike[str]) -> Network:
         network. The message says what was found and what to do.
     """
     return from_checkpoint(read(path), str(path))
+
+
+def load_ctrnn(path: str | os.PathLike[str], what: str) -> Network:
+    """The same for `what`, which is of a `Network` only; another kind is refused."""
+    net = load(path)
+    if not isinstance(net, Network):
+        raise InputError(
+            f"{path} holds a Lipschitz RNN, and {what} is of CTRNNs (fpanalysis.Network) only; for it there are "
+            "'fpanalysis inspect', 'fixed-points', 'stationary', and 'preference' of a folder"
+        )
+    return net
 
 
 def _check_path(path: Any) -> None:
@@ -116,37 +155,44 @@ def read(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{file} is not a checkpoint, or is damaged: torch.load cannot read it; {REMEDY}") from None
 
 
-def from_checkpoint(content: Any, source: str) -> Network:
-    """A `Network` from the content of a checkpoint; `source` names it in messages."""
-    found = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(found, str) or found != FORMAT:
-        if isinstance(found, str) and found.startswith(FORMAT.split("/")[0] + "/"):
-            raise InputError(
-                f"{source} has format {one_line(repr(found))}; this version reads {FORMAT!r}: upgrade fpanalysis"
-            )
-        kind = f"format {one_line(repr(found))}" if isinstance(found, str) else _describe(content)
-        raise InputError(f"{source} is not a network checkpoint: found {kind}, expected {FORMAT!r}; {REMEDY}")
+def from_checkpoint(content: Any, source: str) -> Trained:
+    """The network in the content of a checkpoint; `source` names it in messages."""
+    own = _format(content, source)
     config, state = content.get("config"), content.get("state_dict")
     if not isinstance(config, dict) or not isinstance(state, dict):
         raise InputError(f"{source}: a checkpoint needs 'config' and 'state_dict' dictionaries; {REMEDY}")
-    unknown = sorted(map(str, (set(config) - set(SETTINGS)) | (set(state) - set(TENSORS))))
+    unknown = sorted(map(str, (set(config) - set(own.settings)) | (set(state) - set(own.tensors))))
     if unknown:
         raise InputError(
             f"{source}: unknown entries {one_line(repr(unknown))}; "
-            f"expected config of {SETTINGS} and state_dict of {TENSORS}"
+            f"expected config of {own.settings} and state_dict of {own.tensors}"
         )
-    if "W" not in state:
-        raise InputError(f"{source}: the state_dict has no 'W' (recurrent weights); found {sorted(state)}")
-    missing = [name for name in REQUIRED if config.get(name) is None]
+    for name in (name for name in own.required if name in own.tensors and name not in state):
+        raise InputError(f"{source}: the state_dict has no {name!r} (recurrent weights); found {sorted(state)}")
+    missing = [name for name in own.required if name in own.settings and config.get(name) is None]
     if missing:
         raise InputError(f"{source}: the config has no value for {', '.join(missing)}; {REMEDY}")
     try:
         arguments: dict[str, Any] = {name: _numpy(name, value) for name, value in state.items()}
         arguments |= {name: value for name, value in config.items() if value is not None}
         arguments["activation"] = get_activation(config["activation"])
-        return Network(**arguments)
+        return own.kind(**arguments)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _format(content: Any, source: str) -> Format:
+    """What a file with this content must hold."""
+    found = content.get("format") if isinstance(content, dict) else None
+    for known, own in FORMATS.items() if isinstance(found, str) else ():
+        if found == known:
+            return own
+        if str(found).startswith(known.split("/")[0] + "/"):
+            raise InputError(
+                f"{source} has format {one_line(repr(found))}; this version reads {known!r}: upgrade fpanalysis"
+            )
+    kind = f"format {one_line(repr(found))}" if isinstance(found, str) else _describe(content)
+    raise InputError(f"{source} is not a network checkpoint: found {kind}, expected {FORMAT!r}; {REMEDY}")
 
 
 def _numpy(name: str, value: Any) -> np.ndarray:

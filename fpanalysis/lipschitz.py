@@ -18,17 +18,19 @@ of `between`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.checks import LARGEST, check_sigma, number_or_vector, of_shape
+from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
 
@@ -86,6 +88,9 @@ class LipschitzRNN(System):
             targets: ArrayLike | None = None,
             info: Mapping[str, Any] = ...,
         ) -> None: ...
+
+    form: ClassVar[str] = "lipschitz"
+    BETWEEN: ClassVar[str] = "between"  #: where `info` keeps skew and shrink of the form that A and W were trained in
 
     A: Array
     W: Array
@@ -149,6 +154,22 @@ class LipschitzRNN(System):
     def n_in(self) -> int:
         return 0 if self.W_in is None else self.W_in.shape[1]
 
+    @property
+    def between_as(self) -> tuple[float, float]:
+        """Skew and shrink of the form in which A and W were trained, by `info`; (0.5, 0), they themselves, without."""
+        note = self.info.get(self.BETWEEN)
+        skew, shrink = (note.get("skew"), note.get("shrink")) if isinstance(note, Mapping) else (None, None)
+        if not isinstance(skew, int | float) or not isinstance(shrink, int | float) or not 0 <= skew <= 1:
+            return 0.5, 0.0
+        return float(skew), float(shrink)
+
+    @property
+    def dissipative(self) -> bool:
+        """Whether all trajectories provably enter a ball, so that the indices of the fixed points sum to 1: if the
+        activation is bounded and the linear part of the step, I + gamma A, has spectral radius below one."""
+        linear = np.eye(self.N) + np.broadcast_to(self.gamma, (self.N,))[:, None] * self.A
+        return self.activation.bounded and float(np.abs(np.linalg.eigvals(linear)).max()) < 1
+
     @cached_property
     def hash(self) -> str:
         digest = hashlib.sha256(b"LipschitzRNN")
@@ -163,6 +184,27 @@ class LipschitzRNN(System):
     @property
     def smooth(self) -> bool:
         return self.activation.smooth
+
+    def with_sigma(self, sigma: ArrayLike) -> LipschitzRNN:
+        """The same network with another additive noise, per step, of which no other convention is remembered."""
+        info = {name: value for name, value in self.info.items() if name != NOISE_NOTE}
+        return dataclasses.replace(self, sigma=self.check_noise(sigma), info=info)
+
+    def with_noise(self, noise: Noise) -> LipschitzRNN:
+        """The same network with noise given in another convention, such as ``Noise.noisy_rnn(0.1, 0.05, step=0.1)``,
+        which is remembered in ``info["noise_given_as"]``.
+
+        Raises
+        ------
+        InputError
+            If the noise was converted for another form or gamma than this network's.
+        """
+        if not isinstance(noise, Noise):
+            raise InputError(f"noise must be a fpanalysis.Noise, such as Noise.noisy_rnn(...); found {noise!r}")
+        noise.check_fits(self.form, self.gamma)
+        own: dict[str, Any] = {"sigma": self.check_noise(noise.sigma), "multiplicative": noise.multiplicative}
+        noted = {**self.info, NOISE_NOTE: noise.note}
+        return dataclasses.replace(self, **own, noise="joint" if noise.joint else "independent", info=noted)
 
     def drive(self, u: ArrayLike | None = None) -> Array:
         """W_in u + b, (..., N)."""
@@ -213,6 +255,24 @@ class LipschitzRNN(System):
     def disturbance(self, h: Array, u: Array, sigma: Array, multiplicative: Array) -> tuple[Array, Array]:
         """See `System.disturbance`: variance (sigma + multiplicative f)^2, or sigma^2 + multiplicative^2 f^2."""
         return np.zeros_like(h), self._amplitude(self.target(h, u) - h, sigma, multiplicative) ** 2
+
+    def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
+        """See `System.variation`; from the range of a' over the pre-activations that the ball reaches."""
+        a = self.activation
+        if a.slope_peak is None:
+            return None
+        rounding = (self.N + self.n_in + 4) * np.finfo(float).eps
+        linear, size = np.abs(self.A), np.abs(self.W)
+        drive = np.abs(self.b) + (0.0 if self.W_in is None else np.abs(self.W_in) @ np.abs(u))
+        x, w = self.preactivation(h, u), size.sum(axis=1)
+        blur = rounding * (np.abs(h) @ size.T + drive)
+        reach = blur + r[:, None] * w * (1 + rounding)
+        near, wide = a.ranges(x - blur, x + blur), a.ranges(x - reach, x + reach)
+        value, slope = a.f(x), a.df(x)
+        change = np.maximum(wide.df_hi - slope, slope - wide.df_lo) + rounding * np.abs(slope)
+        sums = np.abs(h) + np.abs(h) @ linear.T + np.abs(value)
+        error = np.maximum(near.f_hi - value, value - near.f_lo) + rounding * sums
+        return error, change * w * (1 + rounding) + rounding * (1 + linear.sum(axis=1))
 
     def _amplitude(self, f: Array, sigma: Array, multiplicative: Array) -> Array:
         if self.noise == "joint":

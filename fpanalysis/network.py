@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
 from fpanalysis.checks import check_sigma, number_or_vector, of_shape, real_array
-from fpanalysis.noise import Noise
+from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
 
@@ -39,7 +39,6 @@ Array = NDArray[np.float64]
 PLACEMENTS = ("in", "out")
 FORMS = ("rate", "current")
 LOOP_NOTE = "closed_loop"  #: where `info` says what of a network is a point that it moves
-NOISE_NOTE = "noise_given_as"  #: where `info` keeps the convention that sigma was given in
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,6 +6,8 @@ here e is sigma inside f (placement "in") and gamma sigma on the state (placemen
     inside f         sigma = e
     on the state     sigma = e / gamma
 
+of a `Network` as of a `LipschitzRNN` (form "lipschitz"), whose noise may be multiplicative too.
+
 Each constructor names its source and the equation; docs/noise-conventions.md has the table, and says what has no
 equivalent here.
 """
@@ -26,7 +28,13 @@ Array = NDArray[np.float64]
 
 INSIDE = "h' = (1 - gamma) h + gamma f(x + sigma xi)"
 OUTSIDE = "h' = (1 - gamma) h + gamma (f(x) + sigma xi)"
+NOISE_NOTE = "noise_given_as"  #: where `info` keeps the convention that the noise was given in
+LIPSCHITZ = "h' = h + gamma ((1 + multiplicative xi_2) f + sigma xi_1)"
+JOINT = "h' = h + gamma (f + (sigma + multiplicative f) xi)"
 CURRENT = "h' = (1 - gamma) h + gamma (W f(h) + W_in u + b + sigma xi)"
+
+
+KINDS = {"lipschitz": "a LipschitzRNN"}  #: forms that are no setting of a `Network`
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ class Noise:
     convention : the source.
     conversion : the formula for sigma, "" where there is nothing to convert.
     given : what was given, by the source's names.
+    multiplicative, joint : of form "lipschitz", as in `LipschitzRNN`.
     """
 
     sigma: float | Array
@@ -50,6 +59,8 @@ class Noise:
     convention: str
     conversion: str
     given: Mapping[str, Any]
+    multiplicative: float = 0.0
+    joint: bool = False
 
     @classmethod
     def per_step(cls, sigma: ArrayLike, placement: str = "in", form: str = "rate") -> Noise:
@@ -111,9 +122,46 @@ class Noise:
         formula = "sigma = s tau / sqrt(dt)"
         return cls(value * time / np.sqrt(step), _on_state(form), form, gamma, "Euler-Maruyama", formula, given)
 
+    @classmethod
+    def noisy_rnn(cls, add: ArrayLike, mult: float, step: float) -> Noise:
+        """The code of Lim et al. (NeurIPS 2021) for the Lipschitz RNN, U uniform in [0, 1] at each step and neuron:
+
+            h' = h + step (1 - mult + mult U) f(h) + add xi
+
+        The factor of f has mean 1 - mult / 2 and deviation mult / sqrt(12). Hence, with the same mean and variance of
+        the step, gamma = step (1 - mult / 2), sigma = add / gamma, multiplicative = mult / (sqrt(12) (1 - mult / 2)),
+        of Gaussian noise. (Without noise that code steps by `step` again: compare at that gamma.)
+        """
+        value, given, step = _scale("add", add), float(_scale("mult", mult)), float(_step("step", step))
+        if given > 1:
+            raise InputError(f"mult is a share of the increment, from 0 to 1; found {given:g}")
+        mean = 1 - given / 2
+        formula = "gamma = step (1 - mult / 2), sigma = add / gamma, multiplicative = mult / (sqrt(12) (1 - mult / 2))"
+        return cls(
+            value / (step * mean), "out", "lipschitz", step * mean, "code of Lim et al. 2021", formula,
+            {"add": value, "mult": given, "step": step}, given / (np.sqrt(12) * mean),
+        )  # fmt: skip
+
+    @classmethod
+    def lipschitz_sde(cls, eps: float, sigma_1: float, sigma_2: float, step: float) -> Noise:
+        """The SDE of Lim et al. (NeurIPS 2021), dh = f dt + eps (sigma_1 I + sigma_2 diag f) dB, by Euler-Maruyama:
+
+            h' = h + step f + eps sqrt(step) (sigma_1 + sigma_2 f) xi
+
+        Hence gamma = step, sigma = eps sigma_1 / sqrt(step), multiplicative = eps sigma_2 / sqrt(step), "joint".
+        """
+        size, gamma = float(_scale("eps", eps)), float(_step("step", step))
+        one, two = float(_scale("sigma_1", sigma_1)), float(_scale("sigma_2", sigma_2))
+        given = {"eps": size, "sigma_1": one, "sigma_2": two, "step": gamma}
+        scale = size / np.sqrt(gamma)
+        formula = "sigma = eps sigma_1 / sqrt(step), multiplicative = eps sigma_2 / sqrt(step)"
+        return cls(one * scale, "out", "lipschitz", gamma, "SDE of Lim et al. 2021", formula, given, two * scale, True)
+
     @property
     def equation(self) -> str:
         """The step with this noise."""
+        if self.form == "lipschitz":
+            return JOINT if self.joint else LIPSCHITZ
         return CURRENT if self.form == "current" else INSIDE if self.placement == "in" else OUTSIDE
 
     @property
@@ -126,8 +174,8 @@ class Noise:
         """Raise `InputError` unless a network of this form and gamma is the one that the noise was converted for."""
         if form != self.form:
             raise InputError(
-                f"this noise ({self.convention}) is for form {self.form!r}, the network has form {form!r}: build the "
-                f"network with form={self.form!r} if its equation is {self.equation}"
+                f"this noise ({self.convention}) is for form {self.form!r}, the network has form {form!r}: build "
+                f"{KINDS.get(self.form, f'the network with form={self.form!r}')} if its equation is {self.equation}"
             )
         if self.gamma is not None and not _agree(self.gamma, gamma):
             raise InputError(
@@ -136,8 +184,9 @@ class Noise:
             )
 
     def __repr__(self) -> str:
-        where = "on the current" if self.form == "current" else self.placement
-        return f"Noise({self.note}: noise {where}, sigma={_brief(self.sigma)})"
+        where = {"current": "on the current", "lipschitz": "on the state"}.get(self.form, self.placement)
+        more = f", multiplicative={self.multiplicative:.6g}" if self.form == "lipschitz" else ""
+        return f"Noise({self.note}: noise {where}, sigma={_brief(self.sigma)}{more})"
 
 
 def _checked_form(form: str) -> str:

@@ -17,6 +17,7 @@ import fpanalysis
 from fpanalysis._levels import Level, summary
 from fpanalysis.checks import check_levels
 from fpanalysis.fixed_points import FixedPoints, find_fixed_points
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, write_atomically
 from fpanalysis.stationary import AUTO, Problem, Stationary, locate, methods, solve
@@ -204,9 +205,14 @@ def shift(
 
 
 def conditions(net: Network, u: ArrayLike | None) -> tuple[Array, Array | None]:
-    """Inputs (n_cond, n_in) to analyse at, and their targets: `u`, or the network's conditions, or zero input."""
+    """`inputs_of` a `Network`; anything else is refused."""
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    return inputs_of(net, u)
+
+
+def inputs_of(net: Network | LipschitzRNN, u: ArrayLike | None) -> tuple[Array, Array | None]:
+    """Inputs (n_cond, n_in) to analyse at, and their targets: `u`, or the network's conditions, or zero input."""
     if u is None and net.conditions is not None:
         return net.conditions, net.targets
     inputs = np.atleast_2d(net.check_input(u))

@@ -5,6 +5,7 @@ from .cell import Cell
 from .ctrnn import CTRNN
 from .evaluation import Evaluation, evaluate
 from .from_torch import from_torch
+from .lipschitz import LipschitzStack
 from .study import Study, StudyGroup, StudyNetwork, StudyProgress, read_study, train_study
 from .sweep import Sweep, sweep
 from .trainer import Training, train
@@ -13,6 +14,7 @@ __all__ = [
     "CTRNN",
     "Cell",
     "Evaluation",
+    "LipschitzStack",
     "Study",
     "StudyGroup",
     "StudyNetwork",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fpanalysis.activations import Activation
 from fpanalysis.tasks import Feedback
@@ -47,7 +47,7 @@ class Trials:
     """A batch for each of S seeds, and which of them each network sees.
 
     inputs (S, T, B, n_in), targets (S, T, B, n_out), mask (S, T, B) or (S, T, B, n_out), h0 (S, B, N), xi (S, T, B, N)
-    or None without noise, seed (M,).
+    or None without noise, seed (M,); factor, of Lipschitz RNNs, the xi of their multiplicative noise.
     """
 
     inputs: Tensor
@@ -56,17 +56,38 @@ class Trials:
     h0: Tensor
     xi: Tensor | None
     seed: Tensor
+    factor: Tensor | None = None
 
 
-class Gradient:
+class Memory:
+    """Tensors that are used again from call to call."""
+
+    model: nn.Module
+
+    def __init__(self) -> None:
+        self.memory: dict[str, Tensor] = {}
+
+    def kept(self, name: str, *shape: int) -> Tensor:
+        """Memory of that shape, not cleared."""
+        size = 1
+        for n in shape:
+            size *= n
+        found = self.memory.get(name)
+        if found is None or found.numel() < size:
+            found = self.memory[name] = next(self.model.parameters()).new_empty(size)
+        return found[:size].view(shape)
+
+
+class Gradient(Memory):
     """Losses and their gradients for the networks of `model`, in memory that is kept from call to call."""
 
     def __init__(self, model: CTRNN, feedback: Feedback | None = None) -> None:
-        self.model, self.feedback = model, feedback
+        super().__init__()
+        self.model: CTRNN = model
+        self.feedback = feedback
         self.gamma, sigma = (model.per_network(name)[:, 0] for name in ("gamma", "sigma"))
         inside = model.inside[:, 0] if model.form == "rate" else torch.ones_like(model.inside[:, 0])
         self.within, self.outside = torch.where(inside, sigma, 0), torch.where(inside, 0, sigma)
-        self.memory: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, trials: Trials) -> Tensor:
@@ -86,16 +107,6 @@ class Gradient:
         losses, slopes = squared_error(readings, trials.targets[seed], trials.mask[seed])
         pass_.backward(slopes, Pbar)
         return losses
-
-    def kept(self, name: str, *shape: int) -> Tensor:
-        """Memory of that shape, not cleared."""
-        size = 1
-        for n in shape:
-            size *= n
-        found = self.memory.get(name)
-        if found is None or found.numel() < size:
-            found = self.memory[name] = self.model.W.new_empty(size)
-        return found[:size].view(shape)
 
 
 class _Pass:

@@ -1,6 +1,6 @@
 """The state of a training run, one step of it, and its partial file: all that a resumed run needs.
 
-A network's initial weights, batches and noise come from three streams of its seed, so that it trains the same alone or
+A network's initial weights, batches and noise come from streams of its seed, so that it trains the same alone or
 in company, up to the rounding of the batched product; networks that share a seed share what is drawn from it.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -16,17 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fpanalysis import checkpoint
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task
 
 from ._adam import Adam
+from ._automatic import AutomaticGradient
 from ._gradient import Gradient, Trials
-from .ctrnn import CTRNN
+from ._trainable import stacked
+from .lipschitz import LipschitzStack, untrained
 
 FORMAT = "fpanalysis.training/2"
+MATRICES = {"M_A": "W", "M_W": "W"}  #: what a task calls the recurrent parameters of a Lipschitz RNN
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Settings:
     lr: float
     clip: float
     device: str = "cpu"
+    multiplicative: list[float] | None = None  #: these two of Lipschitz RNNs only
+    noise: str | None = None
 
     @property
     def M(self) -> int:
@@ -68,20 +76,23 @@ class Run:
         self.task, self.settings = task, settings
         seeds = sorted(set(settings.seed))
         self.member = torch.tensor([seeds.index(seed) for seed in settings.seed], device=settings.device)
-        self.model = CTRNN([_untrained(task, settings, m, _streams(seed)[0]) for m, seed in enumerate(settings.seed)])
+        self.model = stacked([_untrained(task, settings, m, _streams(seed)[0]) for m, seed in enumerate(settings.seed)])
         self.model.to(settings.device)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name in task.trainable)
+            parameter.requires_grad_(MATRICES.get(name, name) in task.trainable)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         exist = {name: self.model.W.new_tensor(part) for name, part in task.connections().items()}
         self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
         self.adam = Adam(self.trained)
-        self.gradient = Gradient(self.model, task.feedback)
+        self.gradient: Gradient | AutomaticGradient
+        if isinstance(self.model, LipschitzStack):
+            self.gradient = AutomaticGradient(self.model, task.feedback)
+        else:
+            self.gradient = Gradient(self.model, task.feedback)
         self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
-        self.noise = [
-            torch.Generator(settings.device).manual_seed(_integer(_streams(seed)[2]))
-            for seed in (seeds if any(settings.sigma) else ())
-        ]
+        multiplicative, joint = any(settings.multiplicative or ()), settings.noise == "joint"
+        self.noise = self._generators(2, seeds if any(settings.sigma) or (multiplicative and joint) else ())
+        self.factor = self._generators(3, seeds if multiplicative and not joint else ())
         self.losses: NDArray[np.float32] = np.full((settings.steps, settings.M), np.nan, np.float32)
         self.done = 0
 
@@ -107,12 +118,23 @@ class Run:
         inputs, targets, mask, h0 = (
             torch.from_numpy(np.stack(part)).to(self.model.W, non_blocking=True) for part in parts
         )
-        xi = None
-        if self.noise:
-            xi = self.gradient.kept("xi", len(self.noise), inputs.shape[1], B, N)
-            for drawn, generator in zip(xi, self.noise, strict=True):
-                drawn.normal_(generator=generator)
-        return Trials(inputs, targets, mask, h0, xi, self.member)
+        shape = inputs.shape[1], B, N
+        xi, factor = self._drawn("xi", self.noise, shape), self._drawn("factor", self.factor, shape)
+        joint = self.settings.noise == "joint"
+        return Trials(inputs, targets, mask, h0, xi, self.member, xi if joint else factor)
+
+    def _generators(self, stream: int, seeds: Sequence[int]) -> list[torch.Generator]:
+        """One for each seed, of that stream of it."""
+        return [torch.Generator(self.settings.device).manual_seed(_integer(_streams(seed)[stream])) for seed in seeds]
+
+    def _drawn(self, name: str, generators: list[torch.Generator], shape: tuple[int, int, int]) -> Tensor | None:
+        """White noise (S, *shape), in memory that is kept; None without generators."""
+        if not generators:
+            return None
+        xi = self.gradient.kept(name, len(generators), *shape)
+        for drawn, generator in zip(xi, generators, strict=True):
+            drawn.normal_(generator=generator)
+        return xi
 
     def diverged(self) -> list[int | None]:
         """For each network the first step (from 1) whose loss or weights were not finite; None if there is none."""
@@ -130,7 +152,7 @@ class Run:
             "model": self.model.state_dict(),
             "adam": self.adam.state_dict(),
             "batches": [rng.bit_generator.state for rng in self.batches],
-            "noise": [generator.get_state() for generator in self.noise],
+            "noise": [generator.get_state() for generator in (*self.noise, *self.factor)],
             "losses": torch.from_numpy(self.losses),
         }
         checkpoint.write(state, path)
@@ -153,7 +175,7 @@ class Run:
         self.losses[:] = state["losses"].numpy()
         for rng, rng_state in zip(self.batches, state["batches"], strict=True):
             rng.bit_generator.state = rng_state
-        for generator, generator_state in zip(self.noise, state["noise"], strict=True):
+        for generator, generator_state in zip((*self.noise, *self.factor), state["noise"], strict=True):
             generator.set_state(generator_state)
 
 
@@ -165,24 +187,28 @@ def unfinished(path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSequence) -> Network:
-    weights = task.initialize(settings.size, np.random.default_rng(stream))
+def _untrained(task: Task, settings: Settings, m: int, stream: np.random.SeedSequence) -> Network | LipschitzRNN:
+    rng = np.random.default_rng(stream)
+    weights = task.initialize(settings.size, rng)
     conditions, targets = task.conditions()
-    return Network(
-        **{name: value for name, value in weights.items() if value.size},
-        gamma=settings.gamma,
-        activation=settings.activation,
-        placement=settings.placement[m],
-        form=settings.form,
-        sigma=settings.sigma[m],
-        conditions=conditions,
-        targets=targets,
-    )
+    shared: dict[str, Any] = {
+        "gamma": settings.gamma,
+        "activation": settings.activation,
+        "sigma": settings.sigma[m],
+        "conditions": conditions,
+        "targets": targets,
+    }
+    if settings.multiplicative is not None:
+        if task.connections():
+            raise InputError(f"form 'lipschitz' has full matrices, but task {task.name!r} has not all connections")
+        return untrained(weights, rng, multiplicative=settings.multiplicative[m], noise=settings.noise, **shared)
+    own = {name: value for name, value in weights.items() if value.size}
+    return Network(**own, placement=settings.placement[m], form=settings.form, **shared)
 
 
 def _streams(seed: int) -> list[np.random.SeedSequence]:
-    """For initial weights, batches and noise."""
-    return np.random.SeedSequence(seed).spawn(3)
+    """For initial weights, batches, noise, and multiplicative noise."""
+    return np.random.SeedSequence(seed).spawn(4)
 
 
 def _integer(stream: np.random.SeedSequence) -> int:

@@ -25,6 +25,7 @@ from .trainer import settings_of
 
 AXES = ("activation", "size", "gamma", "placement", "sigma", "seed")
 TOGETHER = 16  #: networks in a stack at most: more gain little time, and fewer leave work for every process
+GRAPH = 8  #: tensors of the size of a state that a step leaves for automatic differentiation, about
 NUMBERS = 1 << 26  #: that a stack holds at once, about: weights, optimiser and batches (float32: 256 MB)
 
 
@@ -92,6 +93,10 @@ def planned(task: Task, axes: Mapping[str, Any], settings: Mapping[str, Any]) ->
         every noise level and placement at the least size, one network at a time.
     """
     lists = {name: _listed(name, axes[name], getattr(task.defaults, name, None)) for name in AXES}
+    if settings.get("form") == "lipschitz" and axes["activation"] is None:
+        lists["activation"] = ["tanh"]
+    if np.ndim(settings.get("multiplicative") or 0.0):
+        raise InputError("multiplicative must be one number in a study: train each of several in a folder of its own")
     lists["activation"] = [get_activation(value).config() for value in lists["activation"]]
     shapes = sorted(product(*(lists[name] for name in AXES[:3])), key=lambda shape: shape[1])
     levels = list(product(lists["placement"], lists["sigma"]))
@@ -101,7 +106,11 @@ def planned(task: Task, axes: Mapping[str, Any], settings: Mapping[str, Any]) ->
         found = settings_of(task, seed=min(lists["seed"]), **own, **settings)
         Run(task, found)
         shared = {name: value for name, value in asdict(found).items() if name not in (*AXES, "task", "task_settings")}
-    return Plan(task, shared, tuple(combinations(task, lists)), constant_loss(task))
+    if shared["multiplicative"] is None:  # nor the kind of noise: no settings of a CTRNN
+        del shared["multiplicative"], shared["noise"]
+    else:
+        (shared["multiplicative"],) = shared["multiplicative"]
+    return Plan(task, shared, tuple(combinations(task, lists, shared["form"])), constant_loss(task))
 
 
 def _listed(name: str, value: Any, default: Any) -> list[Any]:
@@ -123,12 +132,12 @@ def _plain(name: str, value: Any, kind: type) -> Any:
     raise InputError(f"{name} must be {'a whole number' if kind is int else 'a number'}; found {value!r}")
 
 
-def combinations(task: Task, axes: Mapping[str, Sequence[Any]]) -> list[StudyNetwork]:
+def combinations(task: Task, axes: Mapping[str, Sequence[Any]], form: str = "rate") -> list[StudyNetwork]:
     """Every combination of the axes once, named, in the order of `AXES`; not yet in a stack (-1)."""
     members = []
     for values in product(*(axes[name] for name in AXES)):
         own = dict(zip(AXES, values, strict=True))
-        members.append(StudyNetwork(name=_name(task, **own), **own, stack=-1))
+        members.append(StudyNetwork(name=_name(task, form, **own), **own, stack=-1))
     unique = {member.key: member for member in members}
     names: dict[str, StudyNetwork] = {}
     for member in unique.values():
@@ -168,22 +177,25 @@ def _cut(blocks: list[list[StudyNetwork]], most: int) -> list[list[StudyNetwork]
     return stacks
 
 
-def largest_stack(task: Task, size: int, batch: int) -> int:
+def largest_stack(task: Task, size: int, batch: int, form: str = "rate") -> int:
     """How many networks of this size train at once within `NUMBERS`."""
     inputs, targets, _ = task.batch(1, 0)
     weights = size * (size + task.n_in + task.n_out + 1)
-    each = 5 * weights + batch * (len(inputs) * size + 3 * (inputs[:, 0].size + 2 * targets[:, 0].size))
+    states = GRAPH if form == "lipschitz" else 1
+    each = 5 * weights + batch * (len(inputs) * states * size + 3 * (inputs[:, 0].size + 2 * targets[:, 0].size))
     return max(1, min(TOGETHER, NUMBERS // each))
 
 
 def _name(
-    task: Task, activation: str | dict[str, Any], size: int, gamma: float, placement: str, sigma: float, seed: int
-) -> str:
-    """Such as relu-in-0.5-seed0; size and gamma stand in it where they are not the task's default."""
+    task: Task, form: str, activation: str | dict[str, Any], size: int, gamma: float, placement: str, sigma: float,
+    seed: int,
+) -> str:  # fmt: skip
+    """Such as relu-in-0.5-seed0, or lipschitz-tanh-0.5-seed0; size and gamma where they are not the task's default."""
     parts = [get_activation(activation).name]
     parts += [f"N{size}"] if size != task.defaults.size else []
     parts += [f"gamma{_short(gamma)}"] if gamma != task.defaults.gamma else []
-    return "-".join([*parts, placement, _short(sigma), f"seed{seed}"])
+    parts = ["lipschitz", *parts] if form == "lipschitz" else [*parts, placement]
+    return "-".join([*parts, _short(sigma), f"seed{seed}"])
 
 
 def _short(value: float) -> str:

@@ -79,8 +79,8 @@ class StudyRun:
     def _extend(self) -> None:
         known = {network.key for network in self.networks}
         new = [network for network in self.plan.networks if network.key not in known]
-        batch = self.plan.settings["batch"]
-        most = {n.size: largest_stack(self.plan.task, n.size, batch) for n in new}
+        batch, form = (self.plan.settings[name] for name in ("batch", "form"))
+        most = {n.size: largest_stack(self.plan.task, n.size, batch, form) for n in new}
         self.networks.extend(stacked(new, most, 1 + max((n.stack for n in self.networks), default=-1)))
         if known and new:
             self.notes.append(f"{len(new)} networks were added to the {len(known)} that the study had")

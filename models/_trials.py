@@ -19,6 +19,7 @@ from fpanalysis.moments._blocks import Sums
 from fpanalysis.tasks import Task
 
 from .ctrnn import CTRNN
+from .lipschitz import LipschitzStack
 
 Array = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ class Trials(NamedTuple):
     counted: NDArray[np.bool_]
 
 
-def block(model: CTRNN, trials: Trials, levels: Array, R: int, seed: int) -> tuple[list[Sums], Array]:
+def block(model: CTRNN | LipschitzStack, trials: Trials, levels: Array, R: int, seed: int) -> tuple[list[Sums], Array]:
     """The sums of each network over R runs of every input with noise `levels` (M, S, N), and the number of runs that
     succeed (M, S, B)."""
     task, (_, targets, _), counted = trials
@@ -54,11 +55,13 @@ def block(model: CTRNN, trials: Trials, levels: Array, R: int, seed: int) -> tup
     return [Sums(R, *sums) for sums in zip(first, second, strict=True)], success
 
 
-def _outputs(model: CTRNN, trials: Trials, levels: Array, R: int, generator: torch.Generator) -> list[Tensor]:
+def _outputs(
+    model: CTRNN | LipschitzStack, trials: Trials, levels: Array, R: int, generator: torch.Generator
+) -> list[Tensor]:
     """The output after each step, or the position, (M, S, R, B, n_out)."""
     task, (inputs, targets, _), _ = trials
     M, S, N = levels.shape
-    B, dtype, loop = targets.shape[1], model.W.dtype, task.feedback
+    B, dtype, loop = targets.shape[1], model.b.dtype, task.feedback
     sigma = torch.tensor(levels, dtype=dtype)[:, :, None, None]
     h = torch.tensor(task.initial_state(targets, N), dtype=dtype).expand(M, S, R, B, N).contiguous()
     p = None if loop is None else torch.tensor(loop.start(inputs), dtype=dtype).expand(M, S, R, B, -1)
@@ -75,9 +78,12 @@ def _outputs(model: CTRNN, trials: Trials, levels: Array, R: int, generator: tor
     return found
 
 
-def _step(model: CTRNN, h: Tensor, u: Tensor, sigma: Tensor, xi: Tensor) -> None:
+def _step(model: CTRNN | LipschitzStack, h: Tensor, u: Tensor, sigma: Tensor, xi: Tensor) -> None:
     """h (M, S, R, B, N) after a step with inputs u (M, ..., B, n_in) and noise sigma xi, in place: time goes into
     memory."""
+    if isinstance(model, LipschitzStack):
+        model.move(h, u, sigma, xi)
+        return
     f = model.activation.torch
     drive = model.b[:, None, None, None]
     if model.W_in is not None:
@@ -95,5 +101,5 @@ def _step(model: CTRNN, h: Tensor, u: Tensor, sigma: Tensor, xi: Tensor) -> None
     h.lerp_(new, gamma if isinstance(gamma, float) else gamma[:, None, None])
 
 
-def _read(model: CTRNN, h: Tensor) -> Tensor:
+def _read(model: CTRNN | LipschitzStack, h: Tensor) -> Tensor:
     return model.output(h.flatten(1, 3)).unflatten(1, h.shape[1:4])

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from fpanalysis.checkpoint import Trained
 from fpanalysis.checks import check_rng
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments import LossCurve
 from fpanalysis.moments._blocks import SUMS, Sums, estimate, runs_of_blocks
 from fpanalysis.moments._curve import curve_of, levels_asked, levels_needed
@@ -19,8 +21,8 @@ from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance
 from fpanalysis.tasks import Task, get_task
 
+from ._trainable import stacked
 from ._trials import Trials, block
-from .ctrnn import CTRNN
 from .trainer import torch_threads
 
 Array = NDArray[np.float64]
@@ -76,7 +78,7 @@ class Evaluation:
 
 
 def evaluate(
-    networks: Network | Sequence[Network],
+    networks: Trained | Sequence[Trained],
     task: Task | str,
     sigma: ArrayLike | None = None,
     *,
@@ -95,7 +97,8 @@ def evaluate(
     ----------
     sigma : levels, optional
         None: 16 from 0 to 1.5 times the largest training noise. A network trained with a sigma per neuron keeps that
-        profile: a level is then its largest entry.
+        profile: a level is then its largest entry. Multiplicative noise of a Lipschitz RNN has the same share of its
+        training strength as sigma: level 0 is without any.
     trials : int
         Runs of each input, at least 4.
 
@@ -106,8 +109,9 @@ def evaluate(
         the task.
     """
     task = get_task(task) if isinstance(task, str) else task
-    listed = [networks] if isinstance(networks, Network) else list(networks)
-    CTRNN(listed)  # refuses networks that differ
+    listed = [networks] if isinstance(networks, Network | LipschitzRNN) else list(networks)
+    stacked(listed)  # refuses networks that differ
+    _check_levels_mean_all(listed)
     if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 4:
         raise InputError(f"trials must be a whole number >= 4, to tell bias from variance; found {trials!r}")
     trained = [float(np.max(net.sigma)) for net in listed]
@@ -136,7 +140,7 @@ def evaluate(
 
 
 def _runs(
-    networks: Sequence[Network], trials: Trials, levels: Array, runs: Sequence[int], rng: np.random.Generator
+    networks: Sequence[Trained], trials: Trials, levels: Array, runs: Sequence[int], rng: np.random.Generator
 ) -> Iterator[tuple[list[Sums], Array]]:
     """Of each network its blocks of `runs`, and the successes (S, B) in all of them."""
     seeds = rng.integers(2**62, size=len(runs)).tolist()
@@ -145,7 +149,7 @@ def _runs(
     for first in range(0, len(networks), together):
         stack = networks[first : first + together]
         each = levels[:, None] * np.stack([np.broadcast_to(net.noise_profile, (net.N,)) for net in stack])[:, None]
-        model = CTRNN(stack)
+        model = stacked(stack)
         found = [block(model, trials, each, R, seed) for R, seed in zip(runs, seeds, strict=True)]
         for m in range(len(stack)):
             yield [sums[m] for sums, _ in found], np.sum([successes[m] for _, successes in found], axis=0)
@@ -161,12 +165,22 @@ def _scored(curves: tuple[LossCurve, ...], rate: Array, levels: Array, trained: 
     return Evaluation(curves, share[:, k], error[:, k], share[:, 0], own)
 
 
-def _scale(net: Network, batch: Batch) -> float:
+def _check_levels_mean_all(networks: Sequence[Trained]) -> None:
+    """Refuse multiplicative noise alone: no level of sigma would change it."""
+    for net in networks:
+        if isinstance(net, LipschitzRNN) and net.multiplicative and not np.any(net.sigma):
+            raise InputError(
+                f"multiplicative noise (here {net.multiplicative:g}) is scaled along with sigma, but sigma is 0: give "
+                "the network a sigma (with_sigma) that the levels refer to"
+            )
+
+
+def _scale(net: Trained, batch: Batch) -> float:
     """The size of what drives the network, beyond which by far it has diverged."""
     return 1 + float(np.abs(net.drive(batch[0])).max()) + float(np.abs(batch[1]).max())
 
 
-def _check_fits(net: Network, task: Task, batch: Batch) -> None:
+def _check_fits(net: Trained, task: Task, batch: Batch) -> None:
     wanted = batch[0].shape[-1], batch[1].shape[-1]
     if (net.n_in, net.n_out) != wanted:
         raise InputError(

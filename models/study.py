@@ -2,8 +2,9 @@
 
     study = train_study("function-approximation", "DIR", sigma=(0, 0.5, 1), placement=("in", "out"), seed=range(8))
 
-The folder holds a checkpoint per network (relu-in-0.5-seed0.pt), what became of each in manifest.json, and their
-learning curves in losses.npz. An interrupted study goes on with ``resume=True`` to the same networks, bit for bit.
+The folder holds a checkpoint per network (relu-in-0.5-seed0.pt, or lipschitz-tanh-0.5-seed0.pt), what became of each in
+manifest.json, and their learning curves in losses.npz. An interrupted study goes on with ``resume=True`` to the same
+networks, bit for bit.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def train_study(
         (and those left out now stay in it); all other settings must be the same.
     progress : callable, optional
         Called with a `StudyProgress` as training goes on.
-    settings : the others of `train`, the same for all networks: form, steps, batch, lr, ...
+    settings : the others of `train`, the same for all networks: form, multiplicative, steps, lr, ...
 
     Raises
     ------

@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
+from fpanalysis.checkpoint import Trained
 from fpanalysis.moments import LossCurve
 from fpanalysis.moments._curve import levels_asked, with_levels
-from fpanalysis.network import Network
 from fpanalysis.results import InputError
 from fpanalysis.tasks import Task, remembered
 
-from ._kinds import apart, kind_of, settings_of, stack_of
+from ._kinds import apart, kind_of, settings_of, stack_of, where
 from .evaluation import Evaluation, evaluate
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Networks that share all this; `placement` is "current" in that form, `settings` what else is
+    """Networks that share all this; `placement` is "current" or "lipschitz" in those forms, `settings` what else is
     known of how they were made, `apart` as much of it as tells them from the other groups of their task."""
 
     task: str
@@ -163,7 +163,7 @@ class Sweep:
 
 
 def sweep(
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Trained],
     sigma: ArrayLike | None = None,
     *,
     inputs: int = 128,
@@ -212,7 +212,7 @@ def sweep(
     return Sweep(tuple(group for of_one in _tasks(groups) for group in _named(of_one)), inputs, trials, seed)
 
 
-def task_of(net: Network) -> Task:
+def task_of(net: Trained) -> Task:
     """The task that `net` was trained on.
 
     Raises
@@ -237,7 +237,7 @@ def _resolved(curve: LossCurve) -> bool:
     return len(possible) > 0 and bool(np.ptp(possible) <= curve.sigma[-1] / 2)
 
 
-def _stacks(names: list[str], networks: Mapping[str, Network]) -> list[list[str]]:
+def _stacks(names: list[str], networks: Mapping[str, Trained]) -> list[list[str]]:
     found: dict[tuple[Any, ...], list[str]] = {}
     for name in names:
         found.setdefault(stack_of(networks[name]), []).append(name)
@@ -253,7 +253,7 @@ def _named(groups: Sequence[Group]) -> list[Group]:
 
 
 def _levels(
-    task: Task, trained: float, networks: Mapping[str, Network], tasks: Mapping[str, Task], sigma: ArrayLike | None
+    task: Task, trained: float, networks: Mapping[str, Trained], tasks: Mapping[str, Task], sigma: ArrayLike | None
 ) -> Array:
     among = (float(np.max(net.sigma)) for name, net in networks.items() if tasks[name] == task)
     top = trained or max(among)
@@ -268,14 +268,14 @@ def _judged(names: Sequence[str], found: Evaluation) -> dict[str, Judged]:
     return {name: Judged(name, found.curves[m], *own[m]) for m, name in enumerate(names)}
 
 
-def _groups(task: Task, nets: Mapping[str, Network], judged: Mapping[str, Judged]) -> list[Group]:
+def _groups(task: Task, nets: Mapping[str, Trained], judged: Mapping[str, Judged]) -> list[Group]:
     """Networks of one kind by placement."""
     members: dict[str, list[Judged]] = {}
     for name, net in nets.items():
-        members.setdefault(net.placement if net.form == "rate" else "current", []).append(judged[name])
+        members.setdefault(where(net), []).append(judged[name])
     first = next(iter(nets.values()))
     shared = (first.N, float(np.max(first.gamma)), float(np.max(first.sigma)), settings_of(first))
     return [
-        Group(task.name, task.settings(), first.activation.name, where, *shared, tuple(members[where]))
-        for where in members
+        Group(task.name, task.settings(), first.activation.name, place, *shared, tuple(members[place]))
+        for place in members
     ]

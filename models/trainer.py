@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 import fpanalysis
 from fpanalysis.activations import Activation, get_activation
-from fpanalysis.network import Network
+from fpanalysis.checkpoint import Trained
 from fpanalysis.results import InputError, check_writable, one_line
 from fpanalysis.tasks import Task, get_task, layered
 
 from ._run import Run, Settings
+from .lipschitz import notes as lipschitz_notes
 
 Progress = Callable[[int, NDArray[np.float32]], None]
 
@@ -50,7 +51,7 @@ class Training:
     _run: Run
 
     @property
-    def networks(self) -> list[Network]:
+    def networks(self) -> list[Trained]:
         """All M trained networks.
 
         Raises
@@ -60,7 +61,7 @@ class Training:
         """
         return [self.network(m) for m in range(self.settings.M)]
 
-    def network(self, m: int = 0) -> Network:
+    def network(self, m: int = 0) -> Trained:
         """Trained network number `m`; its `info` tells how it was made.
 
         Raises
@@ -70,11 +71,13 @@ class Training:
         """
         s, step = self.settings, self.diverged[m]
         if step is not None:
+            where = f"placement {s.placement[m]!r}" if s.multiplicative is None else f"form {s.form!r}"
             raise InputError(
-                f"training diverged: the loss of network {m} (seed {s.seed[m]}, sigma {s.sigma[m]:g}, placement "
-                f"{s.placement[m]!r}) was not finite at step {step} of {s.steps}; use a smaller lr than {s.lr:g}"
+                f"training diverged: the loss of network {m} (seed {s.seed[m]}, sigma {s.sigma[m]:g}, "
+                f"{where}) was not finite at step {step} of {s.steps}; use a smaller lr than {s.lr:g}"
             )
-        return dataclasses.replace(self._run.model.to_network(m), info=self._info(m))
+        net = self._run.model.to_network(m)
+        return dataclasses.replace(net, info=self._info(m) | lipschitz_notes(net))
 
     def final_loss(self, m: int = 0) -> float:
         """Training loss averaged over the last 50 steps."""
@@ -101,6 +104,8 @@ def train(
     placement: str | Sequence[str] = "in",
     activation: str | dict[str, Any] | Activation | None = None,
     form: str = "rate",
+    multiplicative: float | Sequence[float] | None = None,
+    noise: str | None = None,
     layers: Sequence[int] | None = None,
     size: int | None = None,
     gamma: float | None = None,
@@ -120,8 +125,12 @@ def train(
     Parameters
     ----------
     task : Task or str
-    seed, sigma, placement : one value, or M of them
+    form : "rate" | "current" | "lipschitz"
+        Of a `Network`; "lipschitz" trains `LipschitzRNN`s, with A and W in the form of its `between`, by default tanh.
+    seed, sigma, placement, multiplicative : one value, or M of them
         Together they make the stack: ``seed=range(4), sigma=0.5`` are four networks that differ in seed.
+    multiplicative, noise : of form "lipschitz" only
+        As in `LipschitzRNN`; 0 and "independent" by default.
     layers : sequence of int, optional
         Sizes of the layers of a feedforward network (`fpanalysis.feedforward`), for a task with constant inputs.
     clip : float
@@ -148,8 +157,9 @@ def train(
     task = get_task(task) if isinstance(task, str) else task
     task = task if layers is None else layered(task, layers)
     settings = settings_of(
-        task, seed=seed, sigma=sigma, placement=placement, activation=activation, form=form, size=size, gamma=gamma,
-        steps=steps, batch=batch, lr=lr, clip=clip, device=device,
+        task, seed=seed, sigma=sigma, placement=placement, activation=activation, form=form,
+        multiplicative=multiplicative, noise=noise, size=size, gamma=gamma, steps=steps, batch=batch, lr=lr, clip=clip,
+        device=device,
     )  # fmt: skip
     if partial is not None:
         check_writable(partial)
@@ -171,6 +181,8 @@ def settings_of(
     placement: str | Sequence[str] = "in",
     activation: str | dict[str, Any] | Activation | None = None,
     form: str = "rate",
+    multiplicative: float | Sequence[float] | None = None,
+    noise: str | None = None,
     size: int | None = None,
     gamma: float | None = None,
     steps: int | None = None,
@@ -181,14 +193,26 @@ def settings_of(
 ) -> Settings:
     """The settings that `train` would use, checked, with the task's defaults for None."""
     default = task.defaults
+    lipschitz = form == "lipschitz"
+    if not lipschitz and (multiplicative is not None or noise is not None):
+        raise InputError("multiplicative and noise are of form 'lipschitz': leave them out, or give form='lipschitz'")
+    if activation is None:
+        activation = "tanh" if lipschitz else default.activation
     settings = Settings(
         task=task.name,
         task_settings=task.settings(),
         size=_positive("size", default.size if size is None else size),
         gamma=_number("gamma", default.gamma if gamma is None else gamma),
-        activation=get_activation(default.activation if activation is None else activation).config(),
+        activation=get_activation(activation).config(),
         form=form,
-        **_stack(seed, default.sigma if sigma is None else sigma, placement),
+        **_stack(
+            seed,
+            default.sigma if sigma is None else sigma,
+            placement,
+            0.0 if multiplicative is None else multiplicative,
+            lipschitz,
+        ),
+        noise=(noise or "independent") if lipschitz else None,
         steps=_positive("steps", default.steps if steps is None else steps),
         batch=_positive("batch", default.batch if batch is None else batch),
         lr=_above_zero("lr", default.lr if lr is None else lr),
@@ -259,18 +283,28 @@ def _deferred_interrupt(wanted: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stack(seed: Any, sigma: Any, placement: Any) -> dict[str, list[Any]]:
-    """seed, sigma and placement as lists of one length M."""
+def _stack(seed: Any, sigma: Any, placement: Any, multiplicative: Any, lipschitz: bool) -> dict[str, Any]:
+    """seed, sigma, placement, and of Lipschitz RNNs multiplicative, as lists of one length M."""
+    given = {"seed": seed, "sigma": sigma, "placement": placement}
+    given |= {"multiplicative": multiplicative} if lipschitz else {}
     try:
-        seeds, sigmas, placements = np.broadcast_arrays(*(np.asarray(v).ravel() for v in (seed, sigma, placement)))
+        found = dict(zip(given, np.broadcast_arrays(*(np.asarray(v).ravel() for v in given.values())), strict=True))
     except ValueError:
-        lengths = ", ".join(str(np.size(value)) for value in (seed, sigma, placement))
-        raise InputError(f"seed, sigma and placement must be one value or the same number; found {lengths}") from None
+        *names, last = given
+        lengths = ", ".join(str(np.size(value)) for value in given.values())
+        raise InputError(
+            f"{', '.join(names)} and {last} must be one value or the same number; found {lengths}"
+        ) from None
+    seeds = found["seed"]
     if not len(seeds) or seeds.dtype.kind not in "iu" or seeds.min() < 0:
         raise InputError(f"seed must be whole numbers >= 0, at least one; found {seed!r}")
-    if sigmas.dtype.kind not in "iuf":
-        raise InputError(f"sigma must be numbers; found {sigma!r}")
-    return {"seed": seeds.tolist(), "sigma": sigmas.astype(float).tolist(), "placement": placements.tolist()}
+    for name in ("sigma", "multiplicative"):
+        if name in found and found[name].dtype.kind not in "iuf":
+            raise InputError(f"{name} must be numbers; found {given[name]!r}")
+        found |= {name: found[name].astype(float)} if name in found else {}
+    if lipschitz and (found["placement"] != "in").any():
+        raise InputError("placement 'out' has no meaning with form 'lipschitz', whose noise is on the state: leave it")
+    return {name: values.tolist() for name, values in found.items()}
 
 
 def _positive(name: str, value: Any) -> int:

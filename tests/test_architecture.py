@@ -152,7 +152,8 @@ def test_tasks_need_no_models():
         ("_smoothed", ("_activation", "checks", "gaussian", "results")),
         ("_activation", ("gaussian", "results")),
         ("gaussian", ()),
-        ("checkpoint", ("activations", "network", "results")),
+        ("checkpoint", ("activations", "lipschitz", "network", "results")),
+        ("lipschitz", ("activations", "checks", "noise", "results", "system")),
         ("results", ()),
     ],
 )

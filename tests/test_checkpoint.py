@@ -20,6 +20,8 @@ from fpanalysis.activations import LeakyReLU
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, check_writable, write_atomically
 
+KIND = checkpoint.FORMATS[checkpoint.FORMAT]
+
 
 def network(**changes):
     rng = np.random.default_rng(0)
@@ -69,7 +71,7 @@ def test_round_trip_is_exact(changes, tmp_path):
     net = network(**changes)
     fpa.save(net, tmp_path / "net.pt")
     again = fpa.load(tmp_path / "net.pt")
-    for name in (*checkpoint.TENSORS, "gamma", "sigma", "conditions", "targets"):
+    for name in (*KIND.tensors, "gamma", "sigma", "conditions", "targets"):
         before, after = getattr(net, name), getattr(again, name)
         assert type(before) is type(after)
         np.testing.assert_array_equal(before, after)
@@ -83,7 +85,7 @@ def test_file_is_what_the_documentation_says(tmp_path):
     content = torch.load(tmp_path / "net.pt", weights_only=True)
     assert set(content) == {"format", "config", "state_dict"}
     assert content["format"] == "fpanalysis.network/1"
-    assert set(content["config"]) == set(checkpoint.SETTINGS)
+    assert set(content["config"]) == set(KIND.settings)
     assert content["config"]["activation"] == {"name": "leaky_relu", "slope": 0.3}
     assert content["config"]["gamma"] == [0.1, 0.2, 1.0]
     assert {tensor.dtype for tensor in content["state_dict"].values()} == {torch.float64}
@@ -249,7 +251,7 @@ def test_values_that_make_no_network(part, name, value, content, tmp_path):
     assert name in message.replace(str(tmp_path), "") or (name == "W" and "b must have shape" in message)
 
 
-@pytest.mark.parametrize("name", checkpoint.REQUIRED)
+@pytest.mark.parametrize("name", [name for name in KIND.required if name in KIND.settings])
 def test_no_default_stands_in_for_a_missing_setting(name, content, tmp_path):
     del content["config"][name]
     torch.save(content, tmp_path / "file.pt")
@@ -426,6 +428,71 @@ def test_writers_do_not_meet(tmp_path):
         thread.join()
     assert fpa.load(tmp_path / "net.pt").hash in {net.hash for net in nets}
     assert names(tmp_path) == ["net.pt"]
+
+
+# ---------------------------------------------------------------- Lipschitz RNNs
+
+
+def lipschitz(**changes):
+    rng = np.random.default_rng(1)
+    return fpa.LipschitzRNN(**({"A": rng.normal(size=(3, 3)), "W": rng.normal(size=(3, 3))} | changes))
+
+
+NOISY = {"sigma": [0.1, 0.0, 1 / 3], "multiplicative": 0.05, "noise": "joint", "gamma": [0.1, 0.2, 1.0]}
+REST = {name: value for name, value in FULL.items() if name not in ("placement", "gamma", "sigma")}
+
+
+@pytest.mark.parametrize("changes", [{}, NOISY | REST], ids=["plain", "full"])
+def test_a_lipschitz_rnn_comes_back_exactly(changes, tmp_path):
+    net = lipschitz(**changes)
+    fpa.save(net, tmp_path / "net.pt")
+    again = fpa.load(tmp_path / "net.pt")
+    assert isinstance(again, fpa.LipschitzRNN)
+    assert (again.hash, again.info) == (net.hash, net.info)
+    content = torch.load(tmp_path / "net.pt", weights_only=True)
+    assert content["format"] == "fpanalysis.lipschitz-rnn/1"
+    kind = checkpoint.FORMATS[checkpoint.LIPSCHITZ]
+    assert (set(content["config"]), set(content["state_dict"]) <= set(kind.tensors)) == (set(kind.settings), True)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value", "message"),
+    [
+        ("config", "multiplicative", None, "no value for multiplicative"),
+        ("config", "noise", None, "no value for noise"),
+        ("config", "noise", "both", "noise must be 'independent' or 'joint'"),
+        ("config", "multiplicative", "0.1", "multiplicative"),
+        ("config", "placement", "in", r"unknown entries ['placement']"),
+        ("state_dict", "A", torch.eye(2), "A must have shape (3, 3)"),
+        ("state_dict", "A", None, "state_dict['A'] must be a tensor"),
+    ],
+)
+def test_values_that_make_no_lipschitz_rnn(part, name, value, message, tmp_path):
+    path = tmp_path / "net.pt"
+    fpa.save(lipschitz(), path)
+    content = torch.load(path, weights_only=True)
+    content[part][name] = value
+    torch.save(content, path)
+    assert message in refusal(path)
+    content["format"] = "fpanalysis.lipschitz-rnn/2"
+    torch.save(content, path)
+    assert "reads 'fpanalysis.lipschitz-rnn/1': upgrade" in refusal(path)
+
+
+def test_a_lipschitz_rnn_without_its_linear_part(tmp_path):
+    fpa.save(lipschitz(), tmp_path / "net.pt")
+    content = torch.load(tmp_path / "net.pt", weights_only=True)
+    del content["state_dict"]["A"]
+    torch.save(content, tmp_path / "net.pt")
+    assert "the state_dict has no 'A'" in refusal(tmp_path / "net.pt")
+
+
+def test_what_needs_a_ctrnn_says_so(tmp_path):
+    fpa.save(lipschitz(), tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net.pt holds a Lipschitz RNN, and the shift is of CTRNNs"):
+        checkpoint.load_ctrnn(tmp_path / "net.pt", "the shift")
+    fpa.save(network(), tmp_path / "net.pt")
+    assert checkpoint.load_ctrnn(tmp_path / "net.pt", "the shift").hash == network().hash
 
 
 def test_arguments_of_other_types():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq, root
 
 import fpanalysis as fpa
 
@@ -82,3 +83,114 @@ def test_form_of_the_trained_matrices():
 def test_wrong_settings_are_named(wrong, message):
     with pytest.raises(fpa.InputError, match=message):
         fpa.LipschitzRNN(**({"A": np.eye(2), "W": np.eye(2)} | wrong))
+
+
+def roots(net, points):
+    """Fixed points by Newton's method from each of `points` (K, N)."""
+    found = []
+    for h0 in points:
+        r = root(lambda h: net.target(h) - h, h0, jac=lambda h: net.target_jacobian(h) - np.eye(net.N), tol=1e-13)
+        if r.success and np.abs(net.target(r.x) - r.x).max() < 1e-10:
+            found += [] if any(np.abs(r.x - h).max() < 1e-6 for h in found) else [r.x]
+    return np.array(sorted(map(tuple, found)))
+
+
+@pytest.mark.parametrize(
+    ("A", "W", "b", "number"),
+    [(-0.5, 1.0, 0.0, 3), (-0.5, 1.0, 0.1, 3), (-0.2, 3.0, 0.1, 3), (-1e-3, 1.0, 0.0, 3), (-1.0, 0.5, 0.4, 1)],
+)
+def test_fixed_points_of_one_neuron(A, W, b, number):
+    """A h + tanh(W h + b) = 0 by its changes of sign on |h| <= 1 / |A|, where all roots are."""
+    net = fpa.LipschitzRNN(A=[[A]], W=[[W]], b=[b], gamma=0.3)
+    grid = np.linspace(-1.01 / abs(A), 1.01 / abs(A), 100_001)
+    value = A * grid + np.tanh(W * grid + b)
+    at = np.nonzero((value[:-1] > 0) != (value[1:] > 0))[0]
+    exact = [brentq(lambda h: A * h + np.tanh(W * h + b), grid[k], grid[k + 1], xtol=1e-15, rtol=1e-14) for k in at]
+    points = fpa.find_fixed_points(net)
+    assert len(exact) == number
+    np.testing.assert_allclose(np.sort(points.h[:, 0]), exact, rtol=1e-11, atol=1e-14)
+    assert points.certified.all()
+    assert (points.completeness, points.index_sum) == ("consistent", 1)
+    slope = 1 + 0.3 * (A + W * (1 - np.tanh(W * points.h[:, 0] + b) ** 2))
+    np.testing.assert_allclose(points.eigenvalues[:, 0], slope, rtol=1e-9)
+    np.testing.assert_array_equal(points.stable, np.abs(slope) < 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fixed_points_of_two_neurons(seed):
+    rng = np.random.default_rng(seed)
+    A, W = 0.3 * rng.standard_normal((2, 2)) - 0.5 * np.eye(2), 2.5 * rng.standard_normal((2, 2))
+    net = fpa.LipschitzRNN(A=A, W=W, b=0.2 * rng.standard_normal(2), gamma=0.2)
+    grid = np.stack(np.meshgrid(*2 * [np.linspace(-8, 8, 25)]), -1).reshape(-1, 2)
+    points = fpa.find_fixed_points(net)
+    found = points.h[np.lexsort(points.h.T[::-1])]
+    np.testing.assert_allclose(found, roots(net, grid), rtol=1e-8, atol=1e-9)
+    assert points.certified.all()
+    assert points.completeness == "consistent"
+    for h, eigenvalues in zip(points.h, points.eigenvalues, strict=True):
+        J = differences(net.step, h)
+        np.testing.assert_allclose(np.sort_complex(eigenvalues), np.sort_complex(np.linalg.eigvals(J)), atol=1e-8)
+
+
+def test_the_jacobian_varies_within_its_bound():
+    """At random points of the ball, and nearly as much as the bound says where W is diagonal."""
+    rng = np.random.default_rng(6)
+    net, u, r = network(), np.array([1.0, -0.5]), np.array([0.3, 1.0])
+    h = rng.standard_normal((2, 4))
+    error, bound = net.variation(h, u, r)
+    near = h + r[:, None] * rng.uniform(-1, 1, (4000, 2, 4))
+    change = np.abs(net.target_jacobian(near, u) - net.target_jacobian(h, u)).sum(axis=-1)
+    assert (change <= bound).all()
+    assert (error > 0).all()
+    assert (error < 1e-13).all()
+    one = fpa.LipschitzRNN(A=[[-1.0]], W=[[2.0]])
+    _, bound = one.variation(np.zeros((1, 1)), np.zeros(0), np.array([0.5]))
+    assert bound[0, 0] == pytest.approx(2 * np.tanh(1) ** 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("A", "inside"), [([[-0.1, 2], [-2, -0.1]], False), ([[-1.5, 1], [-1, -1.5]], True)])
+def test_dissipative_where_trajectories_stay(A, inside):
+    """The linear part alone decides: |1 + gamma lambda|; a step of 0.5 is too long for a weak damping."""
+    net = fpa.LipschitzRNN(A=A, W=np.eye(2), gamma=0.5)
+    h = np.array([100.0, -50.0])
+    for _ in range(200):
+        h = net.step(h)
+    assert net.dissipative == inside == bool(np.abs(h).max() < 100)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [fpa.Noise.noisy_rnn(0.1, 0.6, step=0.2), fpa.Noise.lipschitz_sde(0.7, 0.5, 0.4, step=0.2)],
+    ids=["code", "sde"],
+)
+def test_one_step_has_the_mean_and_variance_of_the_source(noise):
+    rng, runs = np.random.default_rng(7), 400_000
+    net = network(gamma=noise.gamma).with_noise(noise)
+    h, u = np.array([0.3, -1, 0.5, 2]), np.array([1.0, -0.5])
+    f = net.A @ h + np.tanh(net.W @ h + net.W_in @ u + net.b)
+    xi = rng.standard_normal((runs, 4))
+    if noise.joint:
+        source = h + 0.2 * f + 0.7 * np.sqrt(0.2) * (0.5 + 0.4 * f) * xi
+    else:
+        source = h + 0.2 * (1 - 0.6 + 0.6 * rng.uniform(size=(runs, 4))) * f + 0.1 * xi
+    own = net.step(np.broadcast_to(h, xi.shape), u, rng.standard_normal((runs, 4)))
+    error = np.sqrt((source.var(axis=0) + own.var(axis=0)) / runs)
+    np.testing.assert_array_less(np.abs(source.mean(axis=0) - own.mean(axis=0)), 4 * error)
+    np.testing.assert_allclose(own.var(axis=0), source.var(axis=0), rtol=4 * np.sqrt(4 / runs))
+
+
+def test_the_convention_travels_with_the_network():
+    noise = fpa.Noise.noisy_rnn(0.1, 0.05, step=0.1)
+    net = network(gamma=noise.gamma).with_noise(noise)
+    assert net.sigma == pytest.approx(0.1 / (0.1 * 0.975))
+    assert net.multiplicative == pytest.approx(0.05 / 12**0.5 / 0.975)
+    assert "code of Lim et al. 2021, add = 0.1, mult = 0.05, step = 0.1" in net.info["noise_given_as"]
+    assert "noise_given_as" not in net.with_sigma(0.2).info
+    with pytest.raises(fpa.InputError, match=r"converted for gamma = 0.0975, the network has gamma = 0.1"):
+        network(gamma=0.1).with_noise(noise)
+    with pytest.raises(fpa.InputError, match=r"is for form 'lipschitz', the network has form 'rate': build a Lipsch"):
+        fpa.Network(W=np.eye(2)).with_noise(noise)
+    with pytest.raises(fpa.InputError, match=r"is for form 'rate', the network has form 'lipschitz'"):
+        network().with_noise(fpa.Noise.per_step(0.1))
+    with pytest.raises(fpa.InputError, match="mult is a share of the increment"):
+        fpa.Noise.noisy_rnn(0.1, 1.5, step=0.1)

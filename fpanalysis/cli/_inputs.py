@@ -13,7 +13,7 @@ from fpanalysis.results import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fpanalysis.network import Network
+    from fpanalysis.checkpoint import Trained
     from fpanalysis.system import System
     from fpanalysis.tasks import Task
 
@@ -40,9 +40,10 @@ def names(net: System) -> list[str]:
     """What the conditions of `net` are called; nothing where a few numbers say it."""
     import numpy as np
 
+    from fpanalysis.lipschitz import LipschitzRNN
     from fpanalysis.network import Network
 
-    if not isinstance(net, Network) or net.conditions is None:
+    if not isinstance(net, Network | LipschitzRNN) or net.conditions is None:
         return []
     task = _task(net)
     if task and task.condition_names and np.array_equal(task.conditions()[0], net.conditions):
@@ -50,7 +51,7 @@ def names(net: System) -> list[str]:
     return [f"condition {k}" for k in range(len(net.conditions))] if net.n_in > LONG else []
 
 
-def _task(net: Network) -> Task | None:
+def _task(net: Trained) -> Task | None:
     """What it was trained on; None if that is not known, or no longer takes the settings that the file has."""
     from fpanalysis.tasks import remembered
 
@@ -60,7 +61,7 @@ def _task(net: Network) -> Task | None:
         return None
 
 
-def chosen(net: Network, inputs: tuple[Any, ...]) -> list[list[float]] | None:
+def chosen(net: Trained, inputs: tuple[Any, ...]) -> list[list[float]] | None:
     """The values of --input as numbers; None where it is not given. A network that steers a point gets a note.
 
     Raises
@@ -69,7 +70,7 @@ def chosen(net: Network, inputs: tuple[Any, ...]) -> list[list[float]] | None:
         For a name that no condition has.
     """
     task = _task(net)
-    if task and task.feedback and not net.moved:
+    if task and task.feedback and not getattr(net, "moved", 0):
         click.echo(LOOP, err=True)
     known = names(net) if any(isinstance(u, str) for u in inputs) else []
     for u in inputs:

@@ -12,8 +12,8 @@ from fpanalysis.cli._report import number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
+    from fpanalysis.checkpoint import Trained
     from fpanalysis.models.sweep import Group, Spread, Sweep
-    from fpanalysis.network import Network
 
 MANIFEST = "manifest.json"
 FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of networks that are not to be judged
@@ -58,12 +58,12 @@ def judge_folder(
         raise click.exceptions.Exit(3)
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, str]]:
+def read_folder(folder: Path) -> tuple[dict[str, Trained], dict[str, str]]:
     """The networks in `folder` by file name, and why the other files *.pt, and networks that were to be, are none."""
     from fpanalysis.checkpoint import load
     from fpanalysis.models.sweep import task_of
 
-    networks: dict[str, Network] = {}
+    networks: dict[str, Trained] = {}
     left_out = _failed(folder)
     seen: dict[tuple[Any, ...], str] = {}
     for path in sorted(folder.glob("*.pt")):
@@ -99,7 +99,7 @@ def _failed(folder: Path) -> dict[str, str]:
     return {name: why for name, why in lost.items() if not (folder / f"{name}.pt").exists()} | failed
 
 
-def _swept(networks: dict[str, Network], noise: tuple[float, ...] | None, trials: int, seed: int) -> Sweep:
+def _swept(networks: dict[str, Trained], noise: tuple[float, ...] | None, trials: int, seed: int) -> Sweep:
     """With a progress bar on stderr, where that is a terminal."""
     from rich.console import Console
     from rich.progress import track

@@ -97,17 +97,19 @@ def report(study: Study) -> None:
     """One row per combination of everything but the seed."""
     sizes = len({network.size for network in study.networks}) > 1
     gammas = len({network.gamma for network in study.networks}) > 1
-    columns = ["activation", *["N"] * sizes, *["gamma"] * gammas, "placement", "noise"]
-    rows = [_row(group, sizes, gammas) for group in study.groups]
+    placed = study.settings["form"] != "lipschitz"
+    columns = ["activation", *["N"] * sizes, *["gamma"] * gammas, *["placement"] * placed, "noise"]
+    rows = [_row(group, sizes, gammas, placed) for group in study.groups]
     table([*columns, "trained", "final loss", "range"], rows)
 
 
-def _row(group: StudyGroup, sizes: bool, gammas: bool) -> list[str]:
+def _row(group: StudyGroup, sizes: bool, gammas: bool, placed: bool) -> list[str]:
     from fpanalysis.models import TrainingStatus
 
     first = group.first
     low, median, high = group.final_loss.tolist()
-    row = [first.activation_name, *[str(first.size)] * sizes, *[f"{first.gamma:g}"] * gammas, first.placement]
+    row = [first.activation_name, *[str(first.size)] * sizes, *[f"{first.gamma:g}"] * gammas]
+    row += [first.placement] * placed
     row += [f"{first.sigma:g}", f"{group.count(TrainingStatus.TRAINED)} of {len(group.networks)}", number(median)]
     return [*row, f"{number(low)} - {number(high)}" if low < high else "-"]
 

@@ -71,11 +71,11 @@ def command(
     check_outputs(json_path, figure_path, model=model)
     if compare is not None and figure_path is None:
         raise InputError("--compare adds a network to the figure: give --figure FILE as well")
-    from fpanalysis.checkpoint import load
+    from fpanalysis.checkpoint import load_ctrnn
 
-    net = load(model)
+    net = load_ctrnn(model, "the bias")
     bias = _bias(net, noise, inputs, method, start)
-    other = None if compare is None else _other(load(compare), net)
+    other = None if compare is None else _other(load_ctrnn(compare, "the bias"), net)
     if json_path is not None:
         write_json(json_path, _document(bias))
     if json_path != "-":

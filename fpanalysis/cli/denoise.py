@@ -59,10 +59,10 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
     check_outputs(json_path, output, model=model)
     import warnings
 
-    from fpanalysis.checkpoint import load, save
+    from fpanalysis.checkpoint import load_ctrnn, save
     from fpanalysis.denoise import NOTE, denoise
 
-    net = load(model)
+    net = load_ctrnn(model, "de-noising")
     if noise is None and not (net.sigma if isinstance(net.sigma, float) else net.sigma.any()):
         raise InputError(
             "--noise must be given: the network was trained without noise, as de-noised ones are, so there is no noise "

@@ -72,10 +72,10 @@ def command(
     check_outputs(json_path, figure_path)
     from fpanalysis.checkpoint import load
     from fpanalysis.fixed_points import find_fixed_points
-    from fpanalysis.shift import conditions
+    from fpanalysis.shift import inputs_of
 
     net = load(model)
-    at, _ = conditions(net, chosen(net, inputs))
+    at, _ = inputs_of(net, chosen(net, inputs))
     if figure_path is not None:
         check_panels(len(at))
     found = [find_fixed_points(net, u, rng=seed, prove=prove) for u in one_by_one(at)]

@@ -105,10 +105,10 @@ def command(
         return judge_folder(Path(model), noise, trials, seed, json_path, figure_path)
     import numpy as np
 
-    from fpanalysis.checkpoint import load
+    from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.cli._batch import in_its_loop
 
-    net = load(model)
+    net = load_ctrnn(model, "the preference of one network")
     joint = in_its_loop(net)
     if noise is None and not np.any(net.sigma):
         raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")

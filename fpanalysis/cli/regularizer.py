@@ -120,11 +120,11 @@ def _judged(
 ) -> Judged:
     import numpy as np
 
-    from fpanalysis.checkpoint import load
+    from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
 
-    net = in_its_loop(load(model))
+    net = in_its_loop(load_ctrnn(model, "the regulariser"))
     sigma = float(np.max(net.sigma)) if noise is None else noise
     if not sigma:
         raise InputError(f"--noise must be given: {model} was trained without noise, as de-noised networks are")

@@ -66,10 +66,10 @@ def command(
     check_suffix("--netcdf", netcdf_path, (".nc",))
     check_suffix("--csv", csv_path, (".csv",))
     check_outputs(json_path, csv_path, netcdf_path, figure_path)
-    from fpanalysis.checkpoint import load
+    from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.shift import shift
 
-    net = load(model)
+    net = load_ctrnn(model, "the shift")
     result = shift(
         net,
         u=chosen(net, inputs),

@@ -117,11 +117,11 @@ def _sigma(of: Lyapunov | Network) -> float:
 
 
 def _judged(model: str, noise: tuple[float, ...] | None, u: Any, k: int, seed: int, fine: bool) -> Judged:
-    from fpanalysis.checkpoint import load
+    from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.cli._batch import in_its_loop
     from fpanalysis.stability import contraction_certificates, exponent_bounds, lyapunov
 
-    net = load(model)
+    net = load_ctrnn(model, "the analysis of stability")
     if u is not None:
         (u,) = chosen(net, (u,)) or (u,)
     net = in_its_loop(net)

@@ -22,7 +22,7 @@ from fpanalysis.cli._report import (
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
-    from fpanalysis.network import Network
+    from fpanalysis.checkpoint import Trained
     from fpanalysis.stationary import Basin, Density, Stationary
 
 MOST = 8  #: neurons and basins listed
@@ -73,10 +73,10 @@ def command(
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
     from fpanalysis.checkpoint import load
-    from fpanalysis.shift import conditions
+    from fpanalysis.shift import inputs_of
 
     net = load(model)
-    at, _ = conditions(net, chosen(net, inputs))
+    at, _ = inputs_of(net, chosen(net, inputs))
     if figure_path is not None:
         check_panels(len(at))
     laws = _solve(net, at, noise, method, start, seed)
@@ -97,14 +97,14 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _level(net: Network, noise: float | None) -> float:
+def _level(net: Trained, noise: float | None) -> float:
     import numpy as np
 
     return float(np.max(net.sigma)) if noise is None else noise
 
 
 def _solve(
-    net: Network, inputs: Any, noise: float | None, method: str, start: tuple[float, ...] | None, seed: int
+    net: Trained, inputs: Any, noise: float | None, method: str, start: tuple[float, ...] | None, seed: int
 ) -> list[Stationary]:
     """The laws at all inputs together, which share work; with a start each by itself. A profile of sigma is kept."""
     import numpy as np
@@ -117,7 +117,7 @@ def _solve(
     return solve([locate(net, u, sigma, np.zeros(net.N)) for u in inputs], method, seed)
 
 
-def _print(net: Network, inputs: Any, laws: list[Stationary]) -> None:
+def _print(net: Trained, inputs: Any, laws: list[Stationary]) -> None:
     several = len(laws) > 1
     columns = ["input", "method", "unit", "output", "± (95 %)", "fixed point", "shift", "tau", "status"]
     rows = [row for u, law in zip(inputs, laws, strict=True) for row in _rows(net, u, law)]
@@ -146,7 +146,7 @@ def _table(columns: list[str], rows: list[list[str]], several: bool) -> None:
     table(columns[first:], [row[first:] for row in rows])
 
 
-def _rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
+def _rows(net: Trained, u: Any, law: Stationary) -> list[list[str]]:
     """A row per output, the first few."""
     rest = _fixed_point(net, u, law)
     z = None if rest is None else net.output(rest)
@@ -163,7 +163,7 @@ def _rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
     return rows
 
 
-def _fixed_point(net: Network, u: Any, law: Stationary) -> Any:
+def _fixed_point(net: Trained, u: Any, law: Stationary) -> Any:
     """The stable fixed point from which the shift is measured; None where the noise-free dynamics leads to none."""
     from fpanalysis.fixed_points.result import is_stable
 
@@ -196,7 +196,7 @@ def _worst(laws: list[Stationary], key: str, pick: Callable[..., float]) -> floa
     return pick(found) if found else None
 
 
-def _basin_rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
+def _basin_rows(net: Trained, u: Any, law: Stationary) -> list[list[str]]:
     basins: Sequence[Basin] = sorted(law.basins or (), key=lambda basin: -basin.weight)
     rows = []
     for basin in basins[:MOST]:
@@ -208,7 +208,7 @@ def _basin_rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
                 number(basin.weight),
                 number(basin.weight_error, 1),
                 # in the current form the mean of f(h) is not f of the mean
-                _cell(net.output(basin.mean)) if net.form == "rate" else "-",
+                _cell(net.output(basin.mean)) if net.form != "current" else "-",
                 number(distance),
             ]
         )
@@ -217,7 +217,7 @@ def _basin_rows(net: Network, u: Any, law: Stationary) -> list[list[str]]:
     return rows
 
 
-def _neuron_rows(net: Network, inputs: Any, laws: list[Stationary]) -> list[list[str]]:
+def _neuron_rows(net: Trained, inputs: Any, laws: list[Stationary]) -> list[list[str]]:
     """The neurons whose mean is furthest from the fixed point, over all inputs that have one."""
     import numpy as np
 
@@ -235,7 +235,7 @@ def _neuron_rows(net: Network, inputs: Any, laws: list[Stationary]) -> list[list
     return rows
 
 
-def _draw(path: str, net: Network, inputs: Any, laws: list[Stationary]) -> None:
+def _draw(path: str, net: Trained, inputs: Any, laws: list[Stationary]) -> None:
     from fpanalysis.figures import densities_figure, density_figure
     from fpanalysis.fixed_points import find_fixed_points
 
@@ -254,7 +254,7 @@ def _draw(path: str, net: Network, inputs: Any, laws: list[Stationary]) -> None:
     save_figure(path, figure)
 
 
-def _document(net: Network, inputs: Any, laws: list[Stationary], noise: float | None) -> dict[str, Any]:
+def _document(net: Trained, inputs: Any, laws: list[Stationary], noise: float | None) -> dict[str, Any]:
     """NaN and infinities become null when it is written."""
     return {
         "schema": "fpanalysis.stationary/1",
@@ -264,7 +264,7 @@ def _document(net: Network, inputs: Any, laws: list[Stationary], noise: float | 
     }
 
 
-def _condition(net: Network, u: Any, law: Stationary) -> dict[str, Any]:
+def _condition(net: Trained, u: Any, law: Stationary) -> dict[str, Any]:
     rest = _fixed_point(net, u, law)
     z = None if rest is None else net.output(rest)
     fields = ("mean", "cov", "error", "output", "output_error", "gap", "relaxation_time", "method", "scope", "reason")

@@ -42,6 +42,11 @@ AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of whic
 @click.option("--activation", type=Several(click.STRING), metavar="NAME",
               help="relu, softplus, tanh, ...  [default: the task's]")  # fmt: skip
 @click.option("--noise", type=Levels(), help="Training noise sigma, per step.  [default: the task's]")
+@click.option("--form", type=click.Choice(["rate", "current", "lipschitz"]), default="rate", show_default=True,
+              help="State: rates, currents, or that of a Lipschitz RNN (tanh).")  # fmt: skip
+@click.option("--multiplicative", type=click.FloatRange(min=0), metavar="M",
+              help="Noise of a Lipschitz RNN on its increment, relative.  [default: 0]")  # fmt: skip
+@click.option("--joint", is_flag=True, help="The same xi for both noises of a Lipschitz RNN.")
 @click.option("--layers", type=Numbers(), metavar="N,N,...",
               help="A feedforward network with layers of these sizes, such as 64,64,64.")  # fmt: skip
 @click.option("--size", type=Several(click.INT), metavar="N", help="Neurons.  [default: the task's]")
@@ -111,6 +116,7 @@ def command(
         get_activation(name)
     several = seeds is not None or any(len(settings[name] or ()) > 1 for name in AXES)
     noise = settings.pop("noise")
+    settings["noise"] = "joint" if settings.pop("joint") else None
     if several:
         from fpanalysis.cli._study import run_study
 
@@ -183,7 +189,8 @@ def _report(task: Task, training: Training, output: Path) -> None:
 
     net = training.network()
     sigma = training.settings.sigma[0]
-    click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, noise {net.placement}, sigma = {sigma:g}")
+    where = f"noise {net.placement}" if net.form == "rate" else f"{net.form} form"
+    click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, {where}, sigma = {sigma:g}{_multiplicative(net)}")
     averaged = f"training loss, last {min(50, training.settings.steps)} steps"
     click.echo(f"{averaged:<31}{training.final_loss():.4g}")
     if sigma > 0:
@@ -192,9 +199,15 @@ def _report(task: Task, training: Training, output: Path) -> None:
         click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, 1]:.1g}")
         click.echo(f"test loss, noise removed       {clean:.4g}")
         click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
+    if sigma > 0 and net.form != "lipschitz":
         click.echo(f"next: fpanalysis shift {shlex.quote(str(output))} --noise 0:{sigma:g}")
     else:
         click.echo(f"next: fpanalysis inspect {shlex.quote(str(output))}")
+
+
+def _multiplicative(net: Any) -> str:
+    strength = getattr(net, "multiplicative", 0)
+    return f", multiplicative = {strength:g}" if strength else ""
 
 
 def _check_learned(task: Task, training: Training) -> None:
@@ -216,7 +229,9 @@ def _typed(ctx: click.Context) -> str:
         given = ctx.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
         if not given or parameter.name == "resume":
             continue
-        if parameter.name == "setting":
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[0])
+        elif parameter.name == "setting":
             words += [word for name, given in value for word in ("--setting", f"{name}={given}")]
         elif parameter.name == "layers":
             words += ["--layers", ",".join(f"{size:g}" for size in value)]

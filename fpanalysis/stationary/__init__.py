@@ -23,6 +23,7 @@ from fpanalysis.checks import check_rng, check_vector
 from fpanalysis.fixed_points import settle
 from fpanalysis.fixed_points.newton import bound
 from fpanalysis.fixed_points.result import is_stable
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
 from fpanalysis.stationary import _auto
@@ -95,6 +96,12 @@ def solve(
     if method not in [AUTO, *methods()]:
         raise InputError(f"unknown stationary method {method!r}; known: {', '.join([AUTO, *methods()])}")
     check_rng(rng)
+    for problem in problems:
+        if isinstance(problem.net, LipschitzRNN) and problem.net.multiplicative:
+            raise InputError(
+                "stationary laws are those of additive noise, and this network has multiplicative noise too, of "
+                f"{problem.net.multiplicative:g}: leave it out with dataclasses.replace(net, multiplicative=0)"
+            )
     try:
         if method == AUTO:
             return _auto.solve(problems, solve, rng, **settings)
