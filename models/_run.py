@@ -76,7 +76,7 @@ class Run:
         exist = {name: self.model.W.new_tensor(part) for name, part in task.connections().items()}
         self.exist = [(self.model.get_parameter(name), part) for name, part in exist.items()]
         self.adam = Adam(self.trained)
-        self.gradient = Gradient(self.model, task.feedback)
+        self.gradient = Gradient(self.model, task.feedback, task.loss)
         self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
         self.noise = [
             torch.Generator(settings.device).manual_seed(_integer(_streams(seed)[2]))
