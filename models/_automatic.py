@@ -11,17 +11,17 @@ from torch import Tensor
 
 from fpanalysis.tasks import Feedback
 
-from ._gradient import Memory, Trials, squared_error
+from ._gradient import LOSSES, Memory, Trials
 from .lipschitz import LipschitzStack
 
 
 class AutomaticGradient(Memory):
     """Losses and their gradients for the networks of `model`; called as `Gradient` is."""
 
-    def __init__(self, model: LipschitzStack, feedback: Feedback | None = None) -> None:
+    def __init__(self, model: LipschitzStack, feedback: Feedback | None = None, loss: str = "squared error") -> None:
         super().__init__()
         self.model: LipschitzStack = model
-        self.feedback = feedback
+        self.feedback, self.loss = feedback, LOSSES[loss]
 
     def __call__(self, trials: Trials) -> Tensor:
         """The losses (M,); leaves each parameter's derivative of its network's loss in ``parameter.grad``."""
@@ -29,7 +29,7 @@ class AutomaticGradient(Memory):
         with torch.enable_grad():
             readings = self.readings(trials)
         targets, mask = trials.targets[trials.seed], trials.mask[trials.seed]
-        losses, slopes = squared_error(readings.detach(), targets, mask)
+        losses, slopes = self.loss(readings.detach(), targets, mask)
         readings.backward(slopes)
         return losses
 

@@ -81,10 +81,10 @@ class Memory:
 class Gradient(Memory):
     """Losses and their gradients for the networks of `model`, in memory that is kept from call to call."""
 
-    def __init__(self, model: CTRNN, feedback: Feedback | None = None) -> None:
+    def __init__(self, model: CTRNN, feedback: Feedback | None = None, loss: str = "squared error") -> None:
         super().__init__()
         self.model: CTRNN = model
-        self.feedback = feedback
+        self.feedback, self.loss = feedback, LOSSES[loss]
         self.gamma, sigma = (model.per_network(name)[:, 0] for name in ("gamma", "sigma"))
         inside = model.inside[:, 0] if model.form == "rate" else torch.ones_like(model.inside[:, 0])
         self.within, self.outside = torch.where(inside, sigma, 0), torch.where(inside, 0, sigma)
@@ -104,7 +104,7 @@ class Gradient(Memory):
         pass_ = _Pass(self, trials, chunk, P)
         readings = pass_.forward()
         seed = trials.seed[chunk]
-        losses, slopes = squared_error(readings, trials.targets[seed], trials.mask[seed])
+        losses, slopes = self.loss(readings, trials.targets[seed], trials.mask[seed])
         pass_.backward(slopes, Pbar)
         return losses
 
@@ -214,6 +214,17 @@ def squared_error(readings: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tens
     error = readings - targets
     slopes = weight * error
     return (slopes * error).sum((1, 2, 3)), 2 * slopes
+
+
+def cross_entropy(readings: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """-sum mask sum_o z*_o log softmax(z)_o / sum mask of each network, (m,), and its derivative in z; mask
+    (m, T, B), targets probabilities."""
+    weight = (mask / mask.sum((1, 2), keepdim=True))[..., None]
+    logs = readings.log_softmax(-1)
+    return -(weight * targets * logs).sum((1, 2, 3)), weight * (logs.exp() - targets)
+
+
+LOSSES = {"squared error": squared_error, "cross-entropy": cross_entropy}  #: by the name that a task gives
 
 
 def slope(f: Activation, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import log
 
 import numpy as np
 
@@ -52,9 +53,13 @@ def status_of(training: Training, m: int, constant: float) -> TrainingStatus:
 
 
 def constant_loss(task: Task, trials: int = 1024) -> float:
-    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets. Where the target
-    itself is constant, loss of an output of zero: its square."""
+    """Loss of the best constant output, estimated on a batch: the weighted variance of the targets, or the entropy of
+    the classes where the loss is the cross-entropy. Where the target itself is constant, loss of an output of zero: its
+    square, or the entropy of equal chances."""
     _, targets, mask = task.batch(trials, 0)
+    if task.loss == "cross-entropy":
+        p = np.einsum("tb,tbo->o", mask / mask.sum(dtype=float), targets)
+        return -float((p * np.log(np.where(p > 0, p, 1))).sum()) or log(len(p))
     weight = np.broadcast_to(mask if mask.ndim == 3 else mask[..., None], targets.shape).astype(float)
     target = targets.astype(float)
     mean = (weight * target).sum((0, 1)) / np.maximum(weight.sum((0, 1)), np.finfo(float).tiny)

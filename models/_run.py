@@ -86,9 +86,9 @@ class Run:
         self.adam = Adam(self.trained)
         self.gradient: Gradient | AutomaticGradient
         if isinstance(self.model, LipschitzStack):
-            self.gradient = AutomaticGradient(self.model, task.feedback)
+            self.gradient = AutomaticGradient(self.model, task.feedback, task.loss)
         else:
-            self.gradient = Gradient(self.model, task.feedback)
+            self.gradient = Gradient(self.model, task.feedback, task.loss)
         self.batches = [np.random.default_rng(_streams(seed)[1]) for seed in seeds]
         multiplicative, joint = any(settings.multiplicative or ()), settings.noise == "joint"
         self.noise = self._generators(2, seeds if any(settings.sigma) or (multiplicative and joint) else ())

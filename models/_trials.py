@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fpanalysis.moments._blocks import Sums
+from fpanalysis.regularizer.losses import Loss
 from fpanalysis.tasks import Task
 
 from .ctrnn import CTRNN
@@ -27,22 +28,25 @@ CHUNK = 1 << 20  #: states, or outputs of all steps, of one network held at once
 
 
 class Trials(NamedTuple):
-    """What networks are run on: a batch of `task`, and the steps (T,) that count."""
+    """What networks are run on: a batch of `task`, the steps (T,) that count, and `weight` (T, B, n_out) of these; the
+    loss where it is not the squared error."""
 
     task: Task
     batch: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     counted: NDArray[np.bool_]
+    weight: Array
+    loss: Loss | None = None
 
 
 def block(model: CTRNN | LipschitzStack, trials: Trials, levels: Array, R: int, seed: int) -> tuple[list[Sums], Array]:
     """The sums of each network over R runs of every input with noise `levels` (M, S, N), and the number of runs that
     succeed (M, S, B)."""
-    task, (_, targets, _), counted = trials
+    task, (_, targets, _), counted, weight, loss = trials
     M, S, N = levels.shape
     T, B, n_out = targets.shape
     generator = torch.Generator().manual_seed(seed)
     first, second = np.zeros((2, M, S, int(counted.sum()), B, n_out))
-    success = np.zeros((M, S, B))
+    own, success = np.zeros((2, M, S, B))
     at_once = max(1, CHUNK // (S * B * max(N, T * n_out)))
     for done in range(0, R, at_once):
         runs = min(at_once, R - done)
@@ -50,16 +54,22 @@ def block(model: CTRNN | LipschitzStack, trials: Trials, levels: Array, R: int, 
         d = z[:, :, :, counted] - targets[counted]
         first += d.sum(axis=2)
         second += (d**2).sum(axis=2)
+        if loss is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # of a network that has diverged
+                own += loss.value(z[:, :, :, counted], targets[counted], weight).sum(axis=(2, 3))
         if task.scored:
             success += task.score(z, trials.batch).sum(axis=2)
-    return [Sums(R, *sums) for sums in zip(first, second, strict=True)], success
+    sums = [Sums(R, *parts) for parts in zip(first, second, strict=True)]
+    if loss is not None:
+        sums = [part._replace(own=one) for part, one in zip(sums, own, strict=True)]
+    return sums, success
 
 
 def _outputs(
     model: CTRNN | LipschitzStack, trials: Trials, levels: Array, R: int, generator: torch.Generator
 ) -> list[Tensor]:
     """The output after each step, or the position, (M, S, R, B, n_out)."""
-    task, (inputs, targets, _), _ = trials
+    task, (inputs, targets, _), *_ = trials
     M, S, N = levels.shape
     B, dtype, loop = targets.shape[1], model.b.dtype, task.feedback
     sigma = torch.tensor(levels, dtype=dtype)[:, :, None, None]

@@ -16,8 +16,10 @@ from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments import LossCurve
 from fpanalysis.moments._blocks import SUMS, Sums, estimate, runs_of_blocks
 from fpanalysis.moments._curve import curve_of, levels_asked, levels_needed
+from fpanalysis.moments._sampled import of_mean_output
 from fpanalysis.moments.loss import outputs_mask
 from fpanalysis.network import Network
+from fpanalysis.regularizer.losses import CrossEntropy
 from fpanalysis.results import InputError, Provenance
 from fpanalysis.tasks import Task, get_task
 
@@ -89,9 +91,10 @@ def evaluate(
 ) -> Evaluation:
     """Single-trial loss of networks that share shape, activation and form at each test noise level.
 
-    The trials are the task's own, in a closed loop where the task has one; the statistics are those of
-    ``loss_curve(..., method="monte-carlo")``. Every level and network sees the same `inputs` trials drawn from the task
-    and the same xi (common random numbers), so that differences between levels are sharper than the losses themselves.
+    The trials are the task's own (`Task.test_batch`), in a closed loop where the task has one, as is the loss; the
+    statistics are those of ``loss_curve(..., method="monte-carlo")``. Every level and network sees the same `inputs`
+    trials drawn from the task and the same xi (common random numbers), so that differences between levels are sharper
+    than the losses themselves.
 
     Parameters
     ----------
@@ -99,6 +102,8 @@ def evaluate(
         None: 16 from 0 to 1.5 times the largest training noise. A network trained with a sigma per neuron keeps that
         profile: a level is then its largest entry. Multiplicative noise of a Lipschitz RNN has the same share of its
         training strength as sigma: level 0 is without any.
+    inputs : int
+        Trials drawn; of a task on data, all its test data once where there are no more.
     trials : int
         Runs of each input, at least 4.
 
@@ -118,19 +123,21 @@ def evaluate(
     asked = levels_asked(sigma, max(trained))
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     rng = check_rng(rng)
-    batch = task.batch(inputs, rng)
+    batch = task.test_batch(inputs, rng)
     _check_fits(listed[0], task, batch)
     levels = levels_needed(asked, *sorted(set(trained)))
     mask = outputs_mask(batch[2], batch[1].shape)
     counted = np.asarray(mask.any(axis=(1, 2)))
     weight, within = mask[counted] / mask.sum(), (float(asked[0]), float(asked[-1]))
     sizes = runs_of_blocks(int(trials), len(levels) * weight.size)
-    settings = {"task": task.name, "inputs": inputs, "trials": int(trials)}
+    settings = {"task": task.name, "inputs": batch[1].shape[1], "trials": int(trials)}
+    loss = CrossEntropy() if task.loss == CrossEntropy.name else None
+    of_mean = None if loss is None else of_mean_output(loss, batch[1][counted].astype(float), weight)
     curves, counts = [], []
     with torch_threads(threads), torch.no_grad():
-        runs = _runs(listed, Trials(task, batch, counted), levels, sizes, rng)
+        runs = _runs(listed, Trials(task, batch, counted, weight, loss), levels, sizes, rng)
         for net, own, (blocks, successes) in zip(listed, trained, runs, strict=True):
-            found = estimate(blocks, weight, levels, within, own)
+            found = estimate(blocks, weight, levels, within, own, of_mean)
             provenance = Provenance("monte-carlo", net.hash, settings, seed)
             curves.append(curve_of(found, levels, asked, own, _scale(net, batch), provenance))
             counts.append(successes)

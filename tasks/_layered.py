@@ -20,7 +20,7 @@ from fpanalysis.results import InputError
 
 from ._task import Array, Batch, Task
 
-SAME = ("name", "n_in", "n_out", "trainable", "feedback", "scored")  #: as of the task without layers
+SAME = ("name", "n_in", "n_out", "trainable", "feedback", "scored", "loss")  #: as of the task without layers
 PROBE = 8  #: trials that show whether inputs change within a trial
 
 
@@ -47,6 +47,9 @@ class Layered(Task):
     def batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
         """As of the task, over as many steps as layers."""
         return self.of.batch(batch_size, rng)
+
+    def test_batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
+        return self.of.test_batch(batch_size, rng)
 
     def initialize(self, size: int, rng: int | np.random.Generator) -> dict[str, Array]:
         """W_l ~ N(0, 2 / n_{l-1}), which carries the mean square of the input through ReLU layers (He et al., ICCV

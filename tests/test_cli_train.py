@@ -84,7 +84,7 @@ def test_a_setting_may_be_a_word_and_five_steps_are_no_training(tmp_path):
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
-        (["nosuch"], 1, "unknown task 'nosuch'; known: cognitive, flip-flop"),
+        (["nosuch"], 1, "unknown task 'nosuch'; known: cognitive, digits, flip-flop"),
         (["regulator", "--activation", "swish"], 1, "unknown activation 'swish'; known:"),
         (["regulator", "-o", "no/such/model.pt"], 1, "the folder no/such does not exist"),
         (["regulator", "--lr", "-1"], 1, "lr must be a finite number > 0; found -1"),

@@ -153,7 +153,7 @@ def test_levels_far_apart_and_extreme_ones():
     assert curve.loss_trained == pytest.approx(fpa.loss_curve(net, batch, [0.5], h0=h0).loss[0])
     with pytest.raises(fpa.InputError, match="at most 1e\\+30"):
         fpa.loss_curve(net, batch, [0, 1e80], h0=h0)
-    with pytest.raises(fpa.InputError, match="loss must be a function"):
+    with pytest.raises(fpa.InputError, match="loss must be 'squared error', 'cross-entropy', a Loss, or a function"):
         fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss="absolute")
     with pytest.raises(fpa.InputError, match="one value per output"):
         fpa.loss_curve(net, batch, [0.5], "monte-carlo", loss=lambda z, target: 1.0)

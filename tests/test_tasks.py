@@ -69,6 +69,7 @@ def test_function_approximation_starts_with_gain_0_8():
     [
         *[(name, {}) for name in ("function-approximation", "regulator", "flip-flop", "maze", "path-integration")],
         ("cognitive", {"input_noise": 0}),
+        ("digits", {}),
         ("function-approximation", {"layers": [4, 3]}),
     ],
 )

@@ -79,7 +79,7 @@ def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
             raise InputError(
                 f"steps can be chosen only for held inputs; the trials of {task.name} have {task.T}; found {steps}"
             )
-        inputs, targets, mask = (np.asarray(part, float) for part in task.batch(TRIALS, seed))
+        inputs, targets, mask = (np.asarray(part, float) for part in task.test_batch(TRIALS, seed))
         source = f"{TRIALS} trials of {task.name}"
     else:
         feedforward = layer_sizes(net) is not None  # an input takes a step per layer, whatever the task's trials

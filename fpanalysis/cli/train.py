@@ -13,7 +13,7 @@ from fpanalysis.cli._report import FIGURE_TYPES, check_suffix
 from fpanalysis.results import check_writable
 
 if TYPE_CHECKING:
-    from fpanalysis.models import Training
+    from fpanalysis.models import Evaluation, Training
     from fpanalysis.tasks import Task
 
 
@@ -33,6 +33,7 @@ class Assignment(click.ParamType):
 
 
 AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of which several values make a study
+TRIALS, IMAGES = 64, 512  #: that a network is tested on, and of a task of classes, whose accuracy is coarse
 
 
 @click.command(context_settings=WIDE)
@@ -193,16 +194,27 @@ def _report(task: Task, training: Training, output: Path) -> None:
     click.echo(f"wrote {output}: {net.activation.name}, N = {net.N}, {where}, sigma = {sigma:g}{_multiplicative(net)}")
     averaged = f"training loss, last {min(50, training.settings.steps)} steps"
     click.echo(f"{averaged:<31}{training.final_loss():.4g}")
+    classes = task.loss == "cross-entropy"
+    if sigma > 0 or classes:
+        _report_test(evaluate(net, task, sorted({0.0, sigma}), inputs=IMAGES if classes else TRIALS), sigma, classes)
+    file = shlex.quote(str(output))
+    steady = net.form != "lipschitz" and not classes
+    noisy = f"shift {file} --noise 0:{sigma:g}" if steady else f"preference {file}"
+    click.echo(f"next: fpanalysis {noisy if sigma > 0 else f'inspect {file}'}")
+
+
+def _report_test(test: Evaluation, sigma: float, classes: bool) -> None:
+    """Losses with and without noise, and the share of trials in the right class."""
+    clean, noisy = test.loss[0, [0, -1]]
     if sigma > 0:
-        test = evaluate(net, task, [0, sigma])
-        clean, noisy = test.loss[0]
-        click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, 1]:.1g}")
+        click.echo(f"test loss at noise {sigma:<11g} {noisy:.4g} +- {test.error[0, -1]:.1g}")
         click.echo(f"test loss, noise removed       {clean:.4g}")
         click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
-    if sigma > 0 and net.form != "lipschitz":
-        click.echo(f"next: fpanalysis shift {shlex.quote(str(output))} --noise 0:{sigma:g}")
-    else:
-        click.echo(f"next: fpanalysis inspect {shlex.quote(str(output))}")
+    if classes and test.success is not None:
+        tried = f" (of {test.curves[0].provenance.settings['inputs']} test trials)"
+        if sigma > 0:
+            click.echo(f"accuracy at noise {sigma:<12g} {test.success[0, -1]:.4f}{tried}")
+        click.echo(f"accuracy, noise removed        {test.success[0, 0]:.4f}{tried if sigma == 0 else ''}")
 
 
 def _multiplicative(net: Any) -> str:

@@ -5,11 +5,16 @@ of whatever is computed from the whole. With z_r the output of run r of R and z*
 z_r - z* and of its square, from which
 
     bias^2 = (zbar - z*)^2 - S^2 / R,    variance = S^2 = sum (z_r - zbar)^2 / (R - 1)
+
+Of another convex loss l, l(E z) stands for them, which remains if all noise is averaged out, and Jensen's gap
+E l(z) - l(E z) >= 0: of the squared error, these are bias^2 and variance. With l_k the loss of the mean without block k
+of K, the jackknife takes from l(zbar) what its sampling error adds: K l(zbar) - (K - 1) mean l_k.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import sqrt
 from typing import NamedTuple
 
@@ -26,7 +31,7 @@ SUMS = 1 << 26  #: numbers kept of all blocks and levels
 
 class Sums(NamedTuple):
     """Of one block of `runs` at S levels: z - z* and its square, (S, T, B, n_out) at the counted steps, and the loss
-    (S,) where that is not the squared error."""
+    of each input (S, B) where that is not the squared error."""
 
     runs: int
     first: Array
@@ -40,17 +45,35 @@ def runs_of_blocks(trials: int, size: int) -> list[int]:
     return [trials // blocks + (k < trials % blocks) for k in range(blocks)]
 
 
-def estimate(blocks: Sequence[Sums], weight: Array, sigma: Array, within: tuple[float, float], trained: float) -> Found:
-    """The curve at the levels `sigma` (S,), with its standard errors as 95 % half-widths; `weight` (T, B, n_out) is
-    that of the counted steps."""
+def estimate(
+    blocks: Sequence[Sums],
+    weight: Array,
+    sigma: Array,
+    within: tuple[float, float],
+    trained: float,
+    of_mean: Callable[[Array], Array] | None = None,
+) -> Found:
+    """The curve at the levels `sigma` (S,), with its standard errors as 95 % half-widths.
+
+    `weight` (T, B, n_out) is that of the counted steps. `of_mean` gives another loss than the squared error (S, B) at
+    the mean of z - z* (S, T, B, n_out); without it such a loss has no parts.
+    """
     from scipy.stats import t as student
 
     K = len(blocks)
     with np.errstate(over="ignore", invalid="ignore"):  # of levels at which the network has diverged
         whole = _joined(blocks)
-        outputs = _outputs(whole, weight)
+        left_out: list[Summary] = []
+        means: list[Array] = []
+        for part in blocks:
+            without = _outputs(_without(whole, part), weight, of_mean)
+            left_out.append(summary(without, sigma, within, trained))
+            if without.of_mean is not None:
+                means.append(without.of_mean)
+        outputs = _outputs(whole, weight, of_mean)
+        if outputs.of_mean is not None:
+            outputs = replace(outputs, of_mean=K * outputs.of_mean - (K - 1) * np.mean(means, axis=0))
         found = summary(outputs, sigma, within, trained)
-        left_out = [summary(_outputs(_without(whole, part), weight), sigma, within, trained) for part in blocks]
         factor = float(student.ppf(0.975, K - 1)) * (K - 1) / sqrt(K)
         error = Summary(*(factor * np.std(values, axis=0) for values in zip(*left_out, strict=True)))
         between_levels = interpolation_error(outputs, sigma, within, found.preferred)
@@ -70,9 +93,11 @@ def _without(whole: Sums, part: Sums) -> Sums:
     return Sums(whole.runs - part.runs, whole.first - part.first, whole.second - part.second, own)
 
 
-def _outputs(sums: Sums, weight: Array) -> Outputs:
+def _outputs(sums: Sums, weight: Array, of_mean: Callable[[Array], Array] | None) -> Outputs:
     """Mean and variance over the runs, from their sums."""
     R = sums.runs
     bias = sums.first / R
     spread = np.maximum(sums.second / R - bias**2, 0.0) * (R / (R - 1))
-    return Outputs(bias, spread, weight, R, None if sums.own is None else sums.own / R)
+    if sums.own is None:
+        return Outputs(bias, spread, weight, R)
+    return Outputs(bias, spread, weight, R, sums.own / R, None if of_mean is None else of_mean(bias))

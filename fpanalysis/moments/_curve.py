@@ -23,11 +23,12 @@ class LossCurve:
     ----------
     sigma : (S,), noise levels (the largest entry, where each neuron has its own).
     loss, bias2, variance : (S,), the expected loss and its parts. Monte Carlo's bias2 is unbiased, hence may fall
-        slightly below zero where it is small. A loss that is not quadratic has no parts: NaN.
+        slightly below zero where it is small. Of the cross-entropy, l(E z), what is left if all noise is averaged out,
+        and Jensen's gap E l(z) - l(E z); a loss given as a function has no parts: NaN.
     error, bias2_error, variance_error : (S,), half-widths that cover the truth at 95 %.
     bias2_by_trial, variance_by_trial : (S, B), the parts of each input.
     fine : the curve between the levels, ``.sigma``, ``.loss``, ``.bias2``, ``.variance``: z and its variance are
-        interpolated, which vary more slowly than their squares.
+        interpolated, which vary more slowly than their squares. (Of another loss, its values are.)
     preferred, preferred_bias2 : the noise level of least loss and of least bias2 on the fine curve, hence within the
         range of the levels.
     preferred_error : 95 %, of `preferred` (NaN where it is not known), with what few levels leave open between them.

@@ -44,8 +44,8 @@ class Outputs:
     """Mean z of the output minus its target, and its variance, (S, T, B, n_out) each, at the counted steps, which
     `weight` (T, B, n_out) weighs.
 
-    `trials` is how many runs the mean is of, infinite where it is not sampled; `own` (S,) is the loss where that is not
-    the squared error.
+    `trials` is how many runs the mean is of, infinite where it is not sampled; `own` (S, B) is the loss of each input
+    where that is not the squared error, and `of_mean` (S, B) the loss of the mean, if that stands for the bias.
     """
 
     bias: Array
@@ -53,19 +53,24 @@ class Outputs:
     weight: Array
     trials: float = np.inf
     own: Array | None = None
+    of_mean: Array | None = None
 
     def parts(self) -> tuple[Array, Array]:
         """bias^2 and variance, (S, B) each: sums over steps and outputs of (z - z*)^2 - spread / trials and spread.
 
-        The term that is taken off is what the sampling error of z adds.
+        The term that is taken off is what the sampling error of z adds. Of another loss, that of the mean and the rest;
+        NaN where the former does not stand for the bias.
         """
+        if self.own is not None:
+            bias2 = np.full(self.own.shape, np.nan) if self.of_mean is None else self.of_mean
+            return bias2, self.own - bias2
         variance = np.einsum("stbo,tbo->sb", self.spread, self.weight)
         return np.einsum("stbo,tbo->sb", self.bias**2, self.weight) - variance / self.trials, variance
 
     def at(self, levels: NDArray[np.intp]) -> Outputs:
         """At some of the levels only."""
-        own = None if self.own is None else self.own[levels]
-        return replace(self, bias=self.bias[levels], spread=self.spread[levels], own=own)
+        own, of_mean = (None if part is None else part[levels] for part in (self.own, self.of_mean))
+        return replace(self, bias=self.bias[levels], spread=self.spread[levels], own=own, of_mean=of_mean)
 
     def gram(self) -> Array:
         """(S, S), the weighted products of the biases of two levels."""
@@ -109,9 +114,7 @@ class Fine(NamedTuple):
 def summary(outputs: Outputs, sigma: Array, within: tuple[float, float], trained: float) -> Summary:
     """Of outputs at the levels `sigma` (S,); minima are sought in the range `within`."""
     bias2, variance = (part.sum(axis=1) for part in outputs.parts())
-    loss = bias2 + variance
-    if outputs.own is not None:
-        loss, bias2, variance = outputs.own, np.full(len(sigma), np.nan), np.full(len(sigma), np.nan)
+    loss = bias2 + variance if outputs.own is None else outputs.own.sum(axis=1)
     fine = between(outputs, sigma, within)
     slope = np.gradient(fine.loss, fine.sigma) if len(fine.sigma) > 1 else np.full(1, np.nan)
     inside = within[0] <= trained <= within[1]
@@ -121,7 +124,7 @@ def summary(outputs: Outputs, sigma: Array, within: tuple[float, float], trained
         bias2,
         variance,
         float(fine.sigma[fine.loss.argmin()]),
-        np.nan if outputs.own is not None else float(fine.sigma[fine.bias2.argmin()]),
+        np.nan if outputs.own is not None and outputs.of_mean is None else float(fine.sigma[fine.bias2.argmin()]),
         float((loss[k] - loss[0]) / sigma[k] ** 2),
         float(np.interp(trained, fine.sigma, slope)) if inside else np.nan,
     )
@@ -131,7 +134,8 @@ def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine
     """The curve at many points of the range `within`, from cubic splines of z and its variance through the levels.
 
     z varies more slowly with sigma than bias^2 does, whose minimum is sharp where z passes through the target. A spline
-    is linear in its values, so bias^2 = b G b with the splines b of unit values and the products G of the levels.
+    is linear in its values, so bias^2 = b G b with the splines b of unit values and the products G of the levels. Of
+    another loss, it and its parts are interpolated as they are.
     """
     from scipy.interpolate import CubicSpline
 
@@ -139,8 +143,8 @@ def between(outputs: Outputs, sigma: Array, within: tuple[float, float]) -> Fine
     flat = (1, np.zeros(len(sigma)))  # the moments are even in sigma
     basis = CubicSpline(sigma, np.eye(len(sigma)), bc_type=(flat, "not-a-knot"))(fine)
     if outputs.own is not None:
-        unknown = np.full(len(fine), np.nan)
-        return Fine(fine, basis @ outputs.own, unknown, unknown)
+        bias2, variance = (basis @ part.sum(axis=1) for part in outputs.parts())
+        return Fine(fine, basis @ outputs.own.sum(axis=1), bias2, variance)
     variance = basis @ outputs.parts()[1].sum(axis=1)
     bias2 = np.einsum("fs,st,ft->f", basis, outputs.gram(), basis, optimize=True) - variance / outputs.trials
     return Fine(fine, bias2 + variance, bias2, variance)

@@ -6,6 +6,7 @@ All levels see the same noise (common random numbers), so that a curve is sharpe
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,11 @@ from fpanalysis.moments._outputs import Found, Problem
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
+if TYPE_CHECKING:
+    from fpanalysis.regularizer.losses import Loss
+
 Array = NDArray[np.float64]
-Loss = Callable[[Array, Array], Array]  #: (z, z*) -> loss of each number
+Each = Callable[[Array, Array], Array]  #: (z, z*) -> loss of each number
 
 CHUNK = 1 << 21  #: states held at once
 
@@ -27,22 +31,28 @@ def sampled(
     trained: float,
     trials: int,
     rng: np.random.Generator,
-    loss: Loss | None,
+    loss: Loss | Each | None,
 ) -> Found:
     """The curve from `trials` runs of every input at every level."""
-    weight = problem.weight[problem.counted]
+    weight, targets = problem.weight[problem.counted], problem.targets[problem.counted]
     runs = runs_of_blocks(trials, len(problem.levels) * weight.size)
     seeds = rng.integers(2**62, size=len(runs))
     blocks = [_block(problem, R, np.random.default_rng(seed), loss) for R, seed in zip(runs, seeds, strict=True)]
-    return estimate(blocks, weight, problem.sigma, within, trained)
+    of_mean = None if loss is None or callable(loss) else of_mean_output(loss, targets, weight)
+    return estimate(blocks, weight, problem.sigma, within, trained, of_mean)
 
 
-def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss | None) -> Sums:
+def of_mean_output(loss: Loss, targets: Array, weight: Array) -> Callable[[Array], Array]:
+    """The function that gives `loss` (S, B) of z by z - z* (S, T, B, n_out), at the counted steps."""
+    return lambda bias: loss.value(bias + targets, targets, weight).sum(axis=1)
+
+
+def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss | Each | None) -> Sums:
     """Sums over `trials` runs of every input."""
     net, S = problem.net, len(problem.levels)
     B = problem.inputs.shape[1]
     first, second = np.zeros((2, S, *problem.targets[problem.counted].shape))
-    own = np.zeros(S)
+    own = np.zeros((S, B))
     at_once = max(1, CHUNK // (S * B * net.N))
     for done in range(0, trials, at_once):
         R = min(at_once, trials - done)
@@ -58,12 +68,19 @@ def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss |
             first[:, k] += d.sum(axis=1)
             second[:, k] += (d**2).sum(axis=1)
             if loss is not None:
-                values = np.asarray(loss(z, np.broadcast_to(problem.targets[t], z.shape)), float)
-                if values.shape != z.shape:
-                    raise InputError(f"loss must give one value per output, {z.shape}; found shape {values.shape}")
-                own += np.einsum("srbo,bo->s", values, problem.weight[t])
+                own += _values(loss, z, problem.targets[t], problem.weight[t]).sum(axis=1)
             k += 1
     return Sums(trials, first, second, None if loss is None else own)
+
+
+def _values(loss: Loss | Each, z: Array, target: Array, weight: Array) -> Array:
+    """The weighted loss (S, R, B) of the outputs z (S, R, B, n_out)."""
+    if not callable(loss):
+        return loss.value(z, target, weight)
+    values = np.asarray(loss(z, np.broadcast_to(target, z.shape)), float)
+    if values.shape != z.shape:
+        raise InputError(f"loss must give one value per output, {z.shape}; found shape {values.shape}")
+    return np.asarray(np.einsum("srbo,bo->srb", values, weight))
 
 
 def _advance(net: Network, h: Array, drive: Array, noise: Array) -> Array:

@@ -6,12 +6,14 @@ target, averaged over outputs, trials and counted steps by their weights (sum ma
     E loss(sigma) = mean (zbar - z*)^2 + mean Var z = bias^2 + variance
 
 so the whole curve follows from the moments of the output (`propagate`; `layers` where inputs are held until they have
-passed a feedforward network), without sampling; Monte Carlo checks it.
+passed a feedforward network), without sampling; Monte Carlo checks it. Of another convex loss l, such as the
+cross-entropy, l(E z) and Jensen's gap E l(z) - l(E z) take the places of bias^2 and variance, by Monte Carlo.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +22,13 @@ from fpanalysis.checks import check_rng, of_shape
 from fpanalysis.moments._curve import LossCurve, curve_of, levels_asked, levels_needed
 from fpanalysis.moments._outputs import Problem
 from fpanalysis.moments._predicted import predicted
-from fpanalysis.moments._sampled import Loss, sampled
+from fpanalysis.moments._sampled import Each, sampled
 from fpanalysis.moments.propagate import check_inputs
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance
+
+if TYPE_CHECKING:
+    from fpanalysis.regularizer.losses import Loss
 
 Array = NDArray[np.float64]
 
@@ -37,7 +42,7 @@ def loss_curve(
     method: str = "closure",
     *,
     h0: ArrayLike | None = None,
-    loss: Loss | None = None,
+    loss: str | Loss | Each | None = None,
     trials: int = 256,
     rng: int | np.random.Generator = 0,
 ) -> LossCurve:
@@ -56,8 +61,9 @@ def loss_curve(
         there by Monte Carlo.
     h0 : (B, N), optional
         States that the trials start from; zero if left out.
-    loss : callable (z, z*) -> values, optional
-        Another loss than the squared error: by Monte Carlo only, since it does not follow from two moments.
+    loss : "squared error" | "cross-entropy" | `fpanalysis.regularizer.Loss` | callable (z, z*) -> values, optional
+        Another loss than the squared error (None): by Monte Carlo only, since it does not follow from two moments. A
+        callable gives a value for each output.
     trials, rng
         Of Monte Carlo: runs of each input, and the seed.
 
@@ -69,9 +75,10 @@ def loss_curve(
     inputs, targets, mask, start = _checked(net, batch, h0)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
-    if loss is not None and not callable(loss):
-        raise InputError(f"loss must be a function of (z, target), or None for the squared error; found {loss!r}")
-    if loss is not None and method != "monte-carlo":
+    chosen = _chosen(loss)
+    if chosen is not None and not callable(chosen):
+        chosen.check_targets(targets, mask)
+    if chosen is not None and method != "monte-carlo":
         raise InputError(
             "a loss that is not quadratic does not follow from mean and variance: use method='monte-carlo'"
         )
@@ -86,11 +93,26 @@ def loss_curve(
     else:
         if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 4:
             raise InputError(f"trials must be a whole number >= 4, to tell bias from variance; found {trials!r}")
-        found = sampled(problem, within, trained, int(trials), check_rng(rng), loss)
+        found = sampled(problem, within, trained, int(trials), check_rng(rng), chosen)
         seed = int(rng) if isinstance(rng, int | np.integer) else None
-        provenance = Provenance(method, net.hash, {"trials": int(trials)}, seed)
+        named = {} if chosen is None else {"loss": str(getattr(chosen, "name", "a function"))}
+        provenance = Provenance(method, net.hash, {"trials": int(trials)} | named, seed)
     scale = 1 + float(np.abs(net.drive(inputs)).max()) + float(np.abs(targets).max()) + float(np.abs(start).max())
     return curve_of(found, levels, asked, trained, scale, provenance)
+
+
+def _chosen(loss: object) -> Loss | Each | None:
+    """None for the squared error; the `Loss` of that name; or what was given."""
+    from fpanalysis.regularizer.losses import CrossEntropy, Loss, SquaredError  # its package builds on this module
+
+    if loss is None or loss == SquaredError.name or isinstance(loss, SquaredError):
+        return None
+    if loss == CrossEntropy.name:
+        return CrossEntropy()
+    if isinstance(loss, Loss) or callable(loss):
+        return loss
+    names = f"{SquaredError.name!r}, {CrossEntropy.name!r}"
+    raise InputError(f"loss must be {names}, a Loss, or a function of (z, target); found {loss!r}")
 
 
 def _checked(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
