@@ -4,7 +4,9 @@ from ._outcome import TrainingStatus
 from .cell import Cell
 from .ctrnn import CTRNN
 from .evaluation import Evaluation, evaluate
+from .flatness import Flatness, flatness
 from .from_torch import from_torch
+from .noise_stability import NoiseStability, noise_stability
 from .study import Study, StudyGroup, StudyNetwork, StudyProgress, read_study, train_study
 from .sweep import Sweep, sweep
 from .trainer import Training, train
@@ -13,6 +15,8 @@ __all__ = [
     "CTRNN",
     "Cell",
     "Evaluation",
+    "Flatness",
+    "NoiseStability",
     "Study",
     "StudyGroup",
     "StudyNetwork",
@@ -21,7 +25,9 @@ __all__ = [
     "Training",
     "TrainingStatus",
     "evaluate",
+    "flatness",
     "from_torch",
+    "noise_stability",
     "read_study",
     "sweep",
     "train",
