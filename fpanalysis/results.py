@@ -135,6 +135,17 @@ class Status(Enum):
         "the trajectory rests on a kink of the activation, where the step has several Jacobians: the exponents are "
         "those of one of them; change the input or the bias a little, or add noise",
     )
+    PIECEWISE = (
+        "smooth pieces only",
+        "the activation has kinks: the curvature is that of the smooth pieces, without what is added where a change of "
+        "weights moves neurons across kinks, which can be more than all the rest: smooth it (smoothed=s, "
+        "--smoothed s), or take the curvature of noise_stability, which holds both",
+    )
+    UNRESOLVED = (
+        "unresolved",
+        "Lanczos spent its steps before the eigenvalues asked for had settled: each lies within its residual of a true "
+        "one, which need not be the one of that rank; raise `steps`, or ask for fewer",
+    )
 
     advice: str
 

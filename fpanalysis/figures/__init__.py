@@ -4,6 +4,7 @@ from fpanalysis.figures._axes import PANELS
 from fpanalysis.figures.attenuation import attenuation_figure, plot_attenuation, plot_transmission
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
+from fpanalysis.figures.flatness import flatness_figure, plot_hessian_spectrum, plot_noise_stability
 from fpanalysis.figures.incentive import (
     incentive_figure,
     phase_figure,
@@ -30,6 +31,7 @@ __all__ = [
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
+    "flatness_figure",
     "incentive_figure",
     "learning_curves_figure",
     "loss_figure",
@@ -40,10 +42,12 @@ __all__ = [
     "plot_density",
     "plot_density_2d",
     "plot_fixed_points",
+    "plot_hessian_spectrum",
     "plot_incentive",
     "plot_learning_curves",
     "plot_loss_curve",
     "plot_maze",
+    "plot_noise_stability",
     "plot_outputs",
     "plot_phase_diagram",
     "plot_regularizer",
