@@ -55,7 +55,7 @@ def test_each_kind_is_what_it_says(kind):
     assert (error[1:] < 0.02 * found.loss[1:]).all()
     assert (np.abs(found.loss - expected) <= 4 * error).all()
     assert found.accuracy is None
-    assert found.loss == pytest.approx(found.losses.mean(axis=1))
+    assert found.loss == pytest.approx(found.losses.mean(axis=(1, 2)))
     assert found.status.ok
 
 
@@ -65,11 +65,11 @@ def test_accuracy_of_a_linear_classifier_under_white_noise():
     batch = classified(net, 30)
     margin = fpa.margins(net, batch, proven=False).local
     found = fpa.perturbed(net, batch, "white", (0, 0.5, 1.0), draws=400)
-    for share, s in zip(found.hits[1:], (0.5, 1.0), strict=True):
+    for share, s in zip(found.hits.mean(axis=2)[1:], (0.5, 1.0), strict=True):
         p = ndtr(margin / s)
         error = np.sqrt((p * (1 - p)).sum() / 400) / 30
         assert share.mean() == pytest.approx(p.mean(), abs=4 * error)
-    assert found.accuracy == pytest.approx(found.hits.mean(axis=1))
+    assert found.accuracy == pytest.approx(found.hits.mean(axis=(1, 2)))
     assert found.accuracy[0] == 1
     low, high = found.accuracy_interval.T
     assert (low <= found.accuracy).all()
@@ -186,6 +186,23 @@ def test_clean_accuracy_has_wilsons_interval():
     q, n, p = 2.0930240544, 20, 0.85
     roots = np.roots([1 + q**2 / n, -(2 * p + q**2 / n), p**2])
     assert ends == pytest.approx(np.sort(roots), abs=1e-9)
+
+
+def test_the_difference_of_two_networks_is_taken_trial_by_trial():
+    """The same network with another readout: its accuracy differs by what the covariance of both says."""
+    net = linear_classifier()
+    batch = classified(net, 60)
+    other = dataclasses.replace(net, W_out=net.W_out + 0.1 * np.random.default_rng(1).normal(size=net.W_out.shape))
+    first, second = (fpa.perturbed(one, batch, "white", (0.5,), draws=20) for one in (net, other))
+    change, ends = first.difference(second)
+    assert change == pytest.approx(first.accuracy - second.accuracy)
+    own = (first.hits - second.hits).mean(axis=2)[0]
+    assert np.ptp(ends) == pytest.approx(2 * 2.000995378 * own.std(ddof=1) / np.sqrt(60))
+    assert np.ptp(ends) < np.ptp(first.accuracy_interval)
+    assert not first.difference(first)[1].any()
+    later = fpa.perturbed(net, batch, "white", (0.5,), draws=20, rng=1)
+    with pytest.raises(fpa.InputError, match="same perturbations"):
+        first.difference(later)
 
 
 @pytest.mark.parametrize(

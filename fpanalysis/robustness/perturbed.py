@@ -47,8 +47,8 @@ class Perturbed:
     accuracy_interval: Array | None  #: (S, 2)
     loss: Array  #: (S,)
     loss_interval: Array  #: (S, 2)
-    hits: Array | None  #: (S, B), share of the draws of each trial that are right
-    losses: Array  #: (S, B), mean loss of each trial
+    hits: Array | None  #: (S, B, D), 1 where a trial is right under a draw, else 0
+    losses: Array  #: (S, B, D)
     statuses: tuple[Status, ...]  #: of each level
     provenance: Provenance
 
@@ -56,6 +56,27 @@ class Perturbed:
     def status(self) -> Status:
         """The first that is not ok."""
         return next((status for status in self.statuses if not status.ok), Status.OK)
+
+    def difference(self, other: Perturbed) -> tuple[Array, Array]:
+        """By how much the accuracy (without one the loss) exceeds that of another network, (S,), and its interval
+        (S, 2): trial by trial, which is sharper than two intervals.
+
+        Raises
+        ------
+        InputError
+            If the other was not asked the same: same kind, levels, draws, seed and number of trials.
+        """
+        same = self.losses.shape == other.losses.shape and np.array_equal(self.levels, other.levels)
+        asked = [(one.provenance.settings, one.provenance.seed) for one in (self, other)]
+        if not same or asked[0] != asked[1] or asked[0][1] is None:
+            raise InputError(
+                "other must have seen the same perturbations, of the same trials, levels and seed (a number); found "
+                f"{other.losses.shape[1]} trials of {dict(other.provenance.settings)}, seed {other.provenance.seed}"
+            )
+        shares = self.hits is not None and other.hits is not None
+        with np.errstate(invalid="ignore"):
+            change = self.hits - other.hits if shares else self.losses - other.losses  # type: ignore[operator]
+            return mean_interval(change, bool(self.provenance.settings["sampled"]))
 
 
 def perturbed(
@@ -128,8 +149,8 @@ def perturbed(
         share_ends,
         mean,
         interval,
-        None if right is None else right.mean(axis=-1),
-        values.mean(axis=-1),
+        right,
+        values,
         tuple(Status.OK if good else Status.DIVERGED for good in finite),
         provenance,
     )
