@@ -130,6 +130,15 @@ class Status(Enum):
         "some trajectories had neither come to rest nor onto a steady motion when their steps were spent (slow decay "
         "near a bifurcation, or a long transient): raise `steps`",
     )
+    NO_MARGIN = (
+        "no margin",
+        "the targets are not one-hot, so there are no classes and no margins: the norms of the input Jacobian and the "
+        "loss under perturbations can be trusted",
+    )
+    NOT_FOUND = (
+        "not found",
+        "no perturbation was found that changes the class, so the margin has no upper bound: what is proven holds",
+    )
     AT_KINK = (
         "at a kink",
         "the trajectory rests on a kink of the activation, where the step has several Jacobians: the exponents are "

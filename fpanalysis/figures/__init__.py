@@ -18,6 +18,7 @@ from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_neurons, regularizer_figure
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
+from fpanalysis.figures.robustness import plot_jacobian_norms, plot_margins, plot_perturbed, robustness_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 from fpanalysis.figures.stability import plot_spectrum, plot_top_exponent, stability_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
@@ -44,11 +45,14 @@ __all__ = [
     "plot_fixed_points",
     "plot_hessian_spectrum",
     "plot_incentive",
+    "plot_jacobian_norms",
     "plot_learning_curves",
     "plot_loss_curve",
+    "plot_margins",
     "plot_maze",
     "plot_noise_stability",
     "plot_outputs",
+    "plot_perturbed",
     "plot_phase_diagram",
     "plot_regularizer",
     "plot_regularizer_neurons",
@@ -62,6 +66,7 @@ __all__ = [
     "plot_valley",
     "regularizer_figure",
     "regulator_figure",
+    "robustness_figure",
     "shift_figure",
     "stability_figure",
     "sweep_figure",
