@@ -214,6 +214,17 @@ class LipschitzRNN(System):
         """See `System.disturbance`: variance (sigma + multiplicative f)^2, or sigma^2 + multiplicative^2 f^2."""
         return np.zeros_like(h), self._amplitude(self.target(h, u) - h, sigma, multiplicative) ** 2
 
+    def tangent_step(
+        self, h: Array, u: Array, noise: float | Array, V: Array, factor: float | Array = 1.0
+    ) -> tuple[Array, Array]:
+        """See `System.tangent_step`; at O(k N^2)."""
+        x = h @ self.W.T + self.drive(u)
+        f, turned = h @ self.A.T + self.activation.f(x), V @ self.A.T
+        turned += (V @ self.W.T) * self.activation.df(x)[..., None, :]
+        g = self.gamma * np.asarray(factor)
+        moved, g = h + g * f + self.gamma * noise, g[..., None, :] if g.ndim > 1 else g
+        return moved, V + g * turned
+
     def _amplitude(self, f: Array, sigma: Array, multiplicative: Array) -> Array:
         if self.noise == "joint":
             return sigma + multiplicative * f

@@ -28,7 +28,7 @@ class Regularizer:
     eps : size of the noise asked for, its largest coefficient.
     predicted : l + eps^2 / 2 (P + Q).
     sampled, sampled_error : the loss at `eps` from pairs of runs with opposite noise, and its half-width (95 %); NaN
-        without runs.
+        without runs, and l and 0 at eps = 0.
     error : what `predicted` may be off by (95 %): its gap to `sampled` and that one's half-width; NaN without runs.
     mu, C : (B, N) and (B, N, N), shift of the mean and covariance of the state after the last step, per eps^2.
     residual : gap between the sums over neurons, which run backward in time, and P and Q, which run forward: rounding.
@@ -84,7 +84,7 @@ class Regularizer:
         lost = path.diverged | path.unstable
         l, P, Q = (np.where(lost, np.nan, part) for part in (path.l, path.P, path.Q))
         P_i, direct, Q_i = (np.where(lost[:, None], np.nan, part) for part in shares)
-        sampled, half = _mean(runs, l)
+        sampled, half = (float(l.sum()), 0.0) if eps == 0 else _mean(runs)
         predicted = float(l.sum() + eps**2 / 2 * (P.sum() + Q.sum()))
         return cls(
             l=float(l.sum()),
@@ -119,8 +119,8 @@ class Regularizer:
         )
 
 
-def _mean(runs: Array | None, l: Array) -> tuple[float, float]:
-    """Mean over the pairs (pairs, B), and its half-width, 95 %; at zero noise, l itself."""
+def _mean(runs: Array | None) -> tuple[float, float]:
+    """Mean over the pairs (pairs, B), and its half-width, 95 %."""
     if runs is None:
         return float("nan"), float("nan")
     totals = runs.sum(axis=1)

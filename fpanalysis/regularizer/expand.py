@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from fpanalysis._grouped import smoothed as smoothed_activation
 from fpanalysis.checks import LARGEST, check_rng, of_shape, real_array
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments.loss import outputs_mask
 from fpanalysis.moments.propagate import FAR
 from fpanalysis.network import Network
@@ -46,7 +47,7 @@ def regularizer(
     loss: str | Loss | Callable[..., object] | None = None,
     sigma: ArrayLike | None = None,
     *,
-    multiplicative: float = 0.0,
+    multiplicative: float | None = None,
     gamma: ArrayLike | None = None,
     h0: ArrayLike | None = None,
     smoothed: ArrayLike | None = None,
@@ -69,7 +70,8 @@ def regularizer(
         profile whose largest coefficient is one; `eps` is the largest coefficient given. Without any noise every neuron
         has the same, and `eps` is 0. An SDE simulated with steps gamma_m has s / sqrt(gamma_m) at each, (T, 1).
     multiplicative :
-        sigma_2: the same xi, times the increment F - h, is added to F, whatever the placement.
+        sigma_2: the same xi, times the increment F - h, is added to F, whatever the placement; in a `LipschitzRNN` of
+        "independent" noise, a xi of its own. None: that of the network, or 0 if `sigma` is 0.
     gamma : (T,) or (T, N), optional
         Non-uniform steps, in (0, 1]; None means those of `net`.
     h0 : (B, N), optional
@@ -90,6 +92,8 @@ def regularizer(
     if smoothed is not None:
         net = _smoothed(net, smoothed)
     chosen = _loss(loss)
+    if multiplicative is None:
+        multiplicative = net.multiplicative if sigma is None or np.any(sigma) else 0.0
     problem, eps = _problem(net, batch, sigma, multiplicative, gamma, h0)
     chosen.check_targets(problem.targets, problem.weight)
     if isinstance(pairs, bool) or not isinstance(pairs, int | np.integer) or pairs < 0 or pairs == 1:
@@ -138,8 +142,8 @@ def _status(problem: Driven, path: Path, loss: Loss, eps: float) -> Status:
     return Status.TOO_SHORT if len(problem.inputs) < 2 else Status.OK
 
 
-def _smoothed(net: System, s: ArrayLike) -> Network:
-    if not isinstance(net, Network):
+def _smoothed(net: System, s: ArrayLike) -> Network | LipschitzRNN:
+    if not isinstance(net, Network | LipschitzRNN):
         raise InputError(f"smoothed is for a Network, whose activation can be smoothed; found {type(net).__name__}")
     s = of_shape("smoothed", s, () if np.ndim(s) == 0 else (net.N,))
     if (s < 0).any() or not s.any():
