@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from fpanalysis.cli._options import WIDE
+from fpanalysis.cli._options import WIDE, Positive
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fpanalysis.network import Array, Network
     from fpanalysis.regularizer import Regularizer
 
-LONG = 16  #: letters of a name that have room in the table
 MOST = 0.9  #: share of P or Q that the neurons counted carry together
 NEAR = 0.2  #: of the loss, by which a prediction of it may be off and still explain it
 
@@ -59,8 +58,8 @@ class Judged(NamedTuple):
 
 @click.command(short_help="What noise adds to the loss: the explicit regulariser P + Q.", context_settings=WIDE)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--noise", type=click.FloatRange(min=0, min_open=True), help="Noise.  [default: training noise]")
-@click.option("--smoothed", type=click.FloatRange(min=0, min_open=True), help="Smooth the activation by this noise.")
+@click.option("--noise", type=Positive(), help="Noise.  [default: training noise]")
+@click.option("--smoothed", type=Positive(), help="Smooth the activation by this noise.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
@@ -154,16 +153,18 @@ def _expansion(net: Network, chosen: Batch, sigma: float, size: float) -> Expans
 
 
 def _print(judged: list[Judged]) -> None:
-    columns = ["model", "f", "l", "P", "Q", "P+Q", "loss", "share", "status"]
+    columns, several = ["f", "l", "P", "Q", "P+Q", "loss", "share", "status"], len(judged) > 1
     rows = []
-    for j in judged:
+    for model, j in enumerate(judged, 1):
         for k, e in enumerate(j.expansions):
             r = e.found
-            name = j.name if len(j.name) <= LONG else f"…{j.name[1 - LONG :]}"
             values = [number(value) for value in (r.l, r.P, r.Q, r.P + r.Q, j.loss)]
             share = f"{100 * j.share(e):.0f}%" if j.share(e) == j.share(e) else "-"
-            rows.append(["" if k else name, "f~" if e.smoothed else "f", *values, share, r.status.value])
-    table(columns, rows)
+            row = ["f~" if e.smoothed else "f", *values, share, r.status.value]
+            rows.append([*(["" if k else str(model)] * several), *row])
+    if several:
+        click.echo("\n".join(f"{model}  {j.name}" for model, j in enumerate(judged, 1)))
+    table(["model"] * several + columns, rows)
     for j in judged:
         click.echo(click.wrap_text(f"{j.name}: {' '.join(_findings(j))}", width=88) + "\n")
 
@@ -186,7 +187,8 @@ def _findings(j: Judged) -> list[str]:
             f"At noise {j.sigma:.3g} the second order about no noise fails ({number(first.predicted(j.sigma))} against "
             f"{number(j.loss)}); about the smoothed activation it gives {100 * j.share(best):.0f} % of the loss."
         )
-    return [*texts, *(_carriers(name, getattr(best.found, f"{name}_by_neuron")) for name in ("P", "Q"))]
+    carriers = (_carriers(name, getattr(best.found, f"{name}_by_neuron")) for name in ("P", "Q"))
+    return [*texts, *filter(None, carriers)]
 
 
 def _terms(r: Regularizer) -> str:
@@ -195,12 +197,21 @@ def _terms(r: Regularizer) -> str:
 
 
 def _carriers(name: str, shares: Array) -> str:
-    """How many neurons carry most of the sum of |shares|, and the first three."""
+    """How many neurons carry most of the sum of |shares|, and the first three; nothing of a lone neuron."""
     sizes = abs(shares)
-    order = sizes.argsort()[::-1]
-    count = min(int((sizes[order].cumsum() < MOST * sizes.sum()).sum()) + 1, len(order))
-    first = ", ".join(map(str, order[:3].tolist()))
-    return f"{count} of {len(order)} neurons carry {100 * MOST:.0f} % of {name}, most of it {first} (from 0)."
+    order, total = sizes.argsort()[::-1], sizes.sum()
+    if len(order) == 1:
+        return ""
+    if not total:
+        return f"No neuron adds to {name}."
+    count = min(int((sizes[order].cumsum() < MOST * total).sum()) + 1, len(order))
+    first, *rest = order[: min(count, 3)].tolist()
+    if not rest:
+        return f"Neuron {first} (from 0) alone carries {100 * MOST:.0f} % of {name}."
+    return (
+        f"{count} of {len(order)} neurons carry {100 * MOST:.0f} % of {name}, the most neuron {first} (from 0), then "
+        f"{' and '.join(map(str, rest))}."
+    )
 
 
 def _document(judged: list[Judged]) -> dict[str, Any]:
