@@ -83,6 +83,19 @@ def test_kinks_with_noise_outside_are_said(tmp_path):
     assert "f~" in done.output
 
 
+def test_what_failed_is_said_of_the_trials(tmp_path):
+    """Not of stationary laws, which nobody asked for here."""
+    held = {"W_in": [[1.0]], "conditions": [[1.0]], "targets": [[0.0]]}
+    fpa.save(fpa.Network(W=[[2.0]], b=[1.0], activation="softplus", sigma=0.1, **held), tmp_path / "grows.pt")
+    settings = {"gamma": 1.0, "activation": "tanh", "placement": "out", "sigma": 0.1}
+    fpa.save(fpa.Network(W=[[30.0]], **(held | settings | {"W_in": [[0.0]]})), tmp_path / "chaos.pt")
+    for name, text in (("grows", "the state grows without bound"), ("chaos", "small noise grows without bound")):
+        done = run(tmp_path / f"{name}.pt", "--steps", 400)
+        assert done.exit_code == 3
+        assert text in " ".join(done.output.split())
+        assert "stationary" not in done.output
+
+
 def test_figure(tmp_path):
     done = run(RELU, "--steps", "40", "--figure", tmp_path / "r.png")
     assert done.exit_code == 0

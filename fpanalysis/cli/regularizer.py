@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from fpanalysis.results import Status
 
 MOST = 0.9  #: share of P or Q that the neurons counted carry together
+GROWN = {  #: what these statuses say of a trial
+    "diverged": "without noise the state grows without bound along the trials, so there is nothing to expand about.",
+    "unstable": "small noise grows without bound along the noise-free trials (chaos, or an unstable point): no second "
+    "order describes what it does.",
+}
 NEAR = 0.2  #: of the loss, by which a prediction of it may be off and still explain it
 
 
@@ -228,7 +233,10 @@ def _findings(j: Judged) -> list[str]:
     texts = [f"{j.source}; {loss} at noise {j.sigma:.3g}{error}."]
     bad = [e.found.status for e in j.expansions if not e.found.status.ok]
     if bad:
-        return [*texts, f"Status {bad[0]}."]
+        return [
+            *texts,
+            f"Status {bad[0].value}: {GROWN[bad[0].value]}" if bad[0].value in GROWN else f"Status {bad[0]}.",
+        ]
     if not j.net.smooth:
         texts.append("The activation has kinks, where P and Q do not exist; they are those of the smoothed one.")
     first, best = j.expansions[0], j.best
@@ -248,7 +256,7 @@ def _findings(j: Judged) -> list[str]:
 
 
 def _terms(r: Regularizer) -> str:
-    toward = "towards the target" if r.P < 0 else "away from the target"
+    toward = "towards the target" if r.P < 0 else "away from the target" if r.P > 0 else "neither way"
     return f"the shift of the mean goes {toward} (P = {number(r.P)}), the variance costs Q = {number(r.Q)}"
 
 

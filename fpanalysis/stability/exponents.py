@@ -21,6 +21,7 @@ TIME = 200  #: time constants that a chain is followed for, unless told
 STEPS = (1000, 20_000)  #: its least and most steps
 BLOCKS = 8  #: of every chain, an even number: each gives one estimate
 BY_CHANCE = 1e-4  #: probability that independent chains, or the two halves of a run, are found to differ
+GROWING = 3.0  #: by which a state that diverges grows over the blocks; a random walk, by 1.8
 ROUNDING = 1e-14  #: of a mean of logarithms, relative to 1 + its size
 ALIGNING = 4.0  #: e-folds over a run by which chains, and halves of it, may differ while their tangents align
 
@@ -122,12 +123,13 @@ def lyapunov(
     generator = check_rng(rng)
     flow = Flow(noisy, u, _starts(net, start, chains, generator), k, net.check_noise(mu), generator)
     flow.grow(ceil(transient / len(u)) * len(u))
-    sums = np.array([flow.grow(block) for _ in range(BLOCKS)]) / block  # (BLOCKS, chains, k)
+    grown = [(flow.grow(block) / block, np.abs(flow.h).max(axis=1)) for _ in range(BLOCKS)]
+    sums, sizes = (np.array(part) for part in zip(*grown, strict=True))  # (BLOCKS, chains, k) and (BLOCKS, chains)
     status = Status.DIVERGED if flow.diverged else _status(sums, BLOCKS * block)
-    if status.ok and _on_kink(noisy, flow, u):
+    if _on_kink(noisy, flow, u):
         status = Status.AT_KINK
-    if flow.diverged:
-        sums = np.full(sums.shape, np.nan)
+    if flow.diverged or _growing(sizes):
+        status, sums = Status.DIVERGED, np.full(sums.shape, np.nan)
     exponents, error = _mean(sums)
     order = np.argsort(-exponents, kind="stable")
     exponents, error = exponents[order], _with_pairs(exponents[order], error[order], BLOCKS * block)
@@ -199,6 +201,12 @@ def _status(sums: Array, steps: int) -> Status:
         return Status.POORLY_MIXED
     drift, chance = _drift(sums)
     return Status.UNDECIDED if (drift > np.maximum(chance, ALIGNING / steps)).any() else Status.OK
+
+
+def _growing(sizes: Array) -> bool:
+    """Whether a chain's max|h| (BLOCKS, chains) after each block grows all the time and more than a random walk would:
+    it diverges, however slowly, and what its tangents do is no chaos."""
+    return bool(((np.diff(sizes, axis=0) > 0).all(axis=0) & (sizes[-1] > GROWING * sizes[0])).any())
 
 
 def _on_kink(net: System, flow: Flow, u: Array) -> bool:
