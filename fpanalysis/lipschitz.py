@@ -274,6 +274,17 @@ class LipschitzRNN(System):
         error = np.maximum(near.f_hi - value, value - near.f_lo) + rounding * sums
         return error, change * w * (1 + rounding) + rounding * (1 + linear.sum(axis=1))
 
+    def tangent_step(
+        self, h: Array, u: Array, noise: float | Array, V: Array, factor: float | Array = 1.0
+    ) -> tuple[Array, Array]:
+        """See `System.tangent_step`; at O(k N^2)."""
+        x = h @ self.W.T + self.drive(u)
+        f, turned = h @ self.A.T + self.activation.f(x), V @ self.A.T
+        turned += (V @ self.W.T) * self.activation.df(x)[..., None, :]
+        g = self.gamma * np.asarray(factor)
+        moved, g = h + g * f + self.gamma * noise, g[..., None, :] if g.ndim > 1 else g
+        return moved, V + g * turned
+
     def _amplitude(self, f: Array, sigma: Array, multiplicative: Array) -> Array:
         if self.noise == "joint":
             return sigma + multiplicative * f

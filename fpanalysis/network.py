@@ -349,16 +349,19 @@ class Network(System):
         """Whether the noise is added to F."""
         return self.form == "current" or self.placement == "out"
 
-    def tangent_step(self, h: Array, u: Array, noise: float | Array, V: Array) -> tuple[Array, Array]:
+    def tangent_step(
+        self, h: Array, u: Array, noise: float | Array, V: Array, factor: float | Array = 1.0
+    ) -> tuple[Array, Array]:
         """See `System.tangent_step`: noise inside f moves the slopes too, at O(k N^2)."""
-        f, gamma = self.activation, self.gamma
+        f, g = self.activation, self.gamma * np.asarray(factor)
+        inside, outside = (0.0, noise) if self._outside else (noise, 0.0)
         if self.form == "current":
-            F, turned = f.f(h) @ self.W.T + self.drive(u) + noise, (V * f.df(h)[..., None, :]) @ self.W.T
+            F, turned = f.f(h) @ self.W.T + self.drive(u), (V * f.df(h)[..., None, :]) @ self.W.T
         else:
-            x = h @ self.W.T + self.drive(u)
-            inside, outside = (noise, 0.0) if self.placement == "in" else (0.0, noise)
-            F, turned = f.f(x + inside) + outside, (V @ self.W.T) * f.df(x + inside)[..., None, :]
-        return (1 - gamma) * h + gamma * F, (1 - gamma) * V + gamma * turned
+            x = h @ self.W.T + self.drive(u) + inside
+            F, turned = f.f(x), (V @ self.W.T) * f.df(x)[..., None, :]
+        moved, g = (1 - g) * h + g * F + self.gamma * outside, g[..., None, :] if g.ndim > 1 else g
+        return moved, (1 - g) * V + g * turned
 
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """See `System.variation`; from the range of f' over the pre-activations that the ball reaches."""

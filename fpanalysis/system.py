@@ -29,6 +29,7 @@ class System(ABC):
 
     gamma: float | Array
     sigma: float | Array
+    multiplicative: float = 0.0  #: training noise on the increment F - h, relative to it
     W_out: Array | None  #: (n_out, N); None: every state variable is an output
     b_out: Array | None  #: (n_out,)
 
@@ -186,11 +187,16 @@ class System(ABC):
         """r' and r'' of the rates that are read out, z = W_out r(h) + b_out, one of each state variable: (..., N)."""
         return np.ones_like(h), np.zeros_like(h)
 
-    def tangent_step(self, h: Array, u: Array, noise: float | Array, V: Array) -> tuple[Array, Array]:
-        """One step with sigma xi = `noise` (..., N) and what its Jacobian there makes of the tangent vectors that are
-        the rows of `V` (..., k, N): (..., N) and (..., k, N). Override where the noise changes the Jacobian."""
-        moved = (1 - self.gamma) * h + self.gamma * (self.target(h, u) + noise)
-        return moved, V @ np.swapaxes(self.jacobian(h, u), -1, -2)
+    def tangent_step(
+        self, h: Array, u: Array, noise: float | Array, V: Array, factor: float | Array = 1.0
+    ) -> tuple[Array, Array]:
+        """One step with sigma xi = `noise` and the increment F - h times `factor`, (..., N) both, and what its Jacobian
+        there makes of the tangent vectors that are the rows of `V` (..., k, N): (..., N) and (..., k, N).
+
+        Override where the noise enters F, as noise "in" does: there `factor` multiplies what it has made of F."""
+        g, turned = self.gamma * np.asarray(factor), V @ np.swapaxes(self.target_jacobian(h, u), -1, -2)
+        moved, g = (1 - g) * h + g * self.target(h, u) + self.gamma * noise, g[..., None, :] if g.ndim > 1 else g
+        return moved, (1 - g) * V + g * turned
 
     def variation(self, h: Array, u: Array, r: Array) -> tuple[Array, Array] | None:
         """How far F and its Jacobian can be from what is computed at `h` (K, N): None where that is not known.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
+from scipy.integrate import quad
 from scipy.linalg import solve_discrete_lyapunov
 
 from fpanalysis.network import Network
@@ -47,6 +48,28 @@ def random_network(N: int, *, gain: float = 0.8, seed: int = 0, **settings) -> N
     g = np.random.default_rng(seed)
     settings = {"gamma": 0.2, "W_in": g.normal(size=(N, 2)), "W_out": g.normal(size=(2, N)) / N} | settings
     return Network(W=gain * g.normal(size=(N, N)) / np.sqrt(N), b=0.3 * g.normal(size=N), **settings)
+
+
+#: (form, placement) of all kinds of noise
+FORMS = [("rate", "in"), ("rate", "out"), ("current", "in")]
+
+
+def bare_network(N: int = 8, gain: float = 1.0, seed: int = 0, **settings) -> Network:
+    """Random weights of spectral radius about `gain` and random bias; no inputs, every neuron is an output."""
+    g = np.random.default_rng(seed)
+    W, b = g.standard_normal((N, N)) * gain / np.sqrt(N), 0.3 * g.standard_normal(N)
+    return Network(**{"W": W, "b": b, "activation": "tanh", "gamma": 0.2} | settings)
+
+
+def log_gain(a: float, mu: float) -> float:
+    """E log |1 + a (1 + mu xi)|, the exponent of h' = h + a (1 + mu xi) h."""
+    zero = -(1 + 1 / a) / mu
+
+    def integrand(xi):
+        return np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi) * np.log(abs(1 + a * (1 + mu * xi)))
+
+    parts = sorted({-12.0, float(np.clip(zero, -12, 12)), 12.0})
+    return sum(quad(integrand, lo, hi, limit=200)[0] for lo, hi in pairwise(parts))
 
 
 def linear_covariance(net: Network, sigma) -> np.ndarray:

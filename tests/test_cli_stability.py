@@ -69,6 +69,7 @@ def test_several_are_compared_one_row_each(model, tmp_path):
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["1", "first"] in rows
     assert [row[0] for row in rows if row and row[-1] == "ok"] == ["1", "2", "3"]
+    assert not any(line != line.rstrip() for line in result.stdout.splitlines())
     rates = [float(row[4]) for row in rows if row and row[-1] == "ok"]
     assert rates == pytest.approx([fpa.contraction_certificates(fpa.load(p)).best.rate for p in paths], abs=6e-4)
 
@@ -90,6 +91,8 @@ def test_json_to_stdout_has_no_numbers_that_do_not_exist(model, tmp_path):
         (["--input", "1,2,3"], 1, "u must have 2 input"),
         (["--noise", "-1"], 2, "negative noise"),
         (["--exponents", "0"], 2, "--exponents"),
+        (["--steps", "7"], 2, "--steps"),
+        (["--start", "1,2"], 1, "start must be one state (4,)"),
         (["--figure", "x.txt"], 1, "--figure must end in"),
     ],
 )
@@ -115,7 +118,44 @@ def test_the_figure_shows_the_numbers():
     left, right = figure.axes
     spectra = [container.lines[0].get_ydata() for container in left.containers]
     np.testing.assert_array_equal(spectra, [level.exponents for level in levels])
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["top exponent, 95 % band", "proven bound"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "top exponent, 95 % band",
+        "proven: no exponent is above",
+    ]
+
+
+def test_the_figure_of_several_explains_its_lines():
+    """Dashed bounds once, and a network that has no exponent to draw."""
+    weak = [fpa.lyapunov(random_network(4, gain=0.4, activation="tanh"), sigma=0, k=2, steps=200)]
+    gone = [fpa.lyapunov(fpa.feedforward([np.ones((3, 2)), np.ones((2, 3))], activation="tanh"), sigma=0, steps=50)]
+    figure = stability_figure({"one": weak, "two": weak, "layers": gone}, {"one": -0.01, "two": -0.02, "layers": -9.0})
+    (legend,) = figure.legends
+    shown = {text.get_text(): line.get_linestyle() for text, line in zip(legend.texts, legend.get_lines(), strict=True)}
+    assert shown == {
+        "one": "-", "two": "-", "proven: no exponent is above": "--", "layers: −∞, forgets in a few steps": "-",
+    }  # fmt: skip
+    alone = stability_figure({"layers": gone})
+    assert [text.get_text() for text in alone.axes[0].texts] == ["no finite exponents"]
+
+
+def test_trajectories_that_do_not_agree(model, tmp_path):
+    """Two stable points of different slopes: both exponents are told, and --start and --steps settle it."""
+    net = fpa.Network(W=[[2.0]], b=[0.2], activation="tanh", gamma=0.2)
+    fpa.save(net, tmp_path / "two.pt")
+    mixed = run(tmp_path / "two.pt", "--noise", 0, "--json", tmp_path / "x.json")
+    assert mixed.exit_code == 3
+    assert "theirs are" in " ".join(mixed.stdout.split())
+    tops = json.loads((tmp_path / "x.json").read_text())["models"][0]["levels"][0]["top_by_trajectory"]
+    for start, expected in ((-1, max(tops)), (1, min(tops))):
+        done = run(tmp_path / "two.pt", "--noise", 0, "--start", start, "--steps", 80, "--json", "-")
+        assert done.exit_code == 0
+        (level,) = json.loads(done.stdout)["models"][0]["levels"]
+        fps = fpa.find_fixed_points(net)
+        (h,) = (h for h in fps.h[fps.stable] if h[0] * start > 0)
+        exact = np.log(abs(net.jacobian(h)[0, 0]))
+        assert abs(level["exponents"][0] - exact) <= level["error"][0]
+        assert abs(expected - exact) < 0.01
+        assert level["steps"] == 80
 
 
 def test_an_input_by_its_name():

@@ -67,6 +67,19 @@ class NoiseRange(Numbers):
         return levels
 
 
+class Positive(click.FloatRange):
+    """One finite number > 0."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 class Several(click.ParamType):
     """One value or a comma-separated list of them, each of one kind: a tuple."""
 

@@ -34,9 +34,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         needed += 2 + (max(map(len, texts)) if whole else least)
     for row in rows:
         grid.add_row(*row)
-    click.echo()
-    console.print(grid, width=max(console.width, needed), crop=False)
-    click.echo()
+    with console.capture() as printed:
+        console.print(grid, width=max(console.width, needed), crop=False)
+    lines = printed.get().splitlines()
+    click.echo("\n".join(["", *(line.rstrip() for line in lines), ""]))
 
 
 def number(value: float | None, digits: int = 3) -> str:

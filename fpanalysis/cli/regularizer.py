@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from fpanalysis.cli._options import WIDE
+from fpanalysis.cli._options import WIDE, Positive
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from fpanalysis.moments import LossCurve
     from fpanalysis.network import Array, Network
     from fpanalysis.regularizer import Regularizer
+    from fpanalysis.results import Status
 
-LONG = 16  #: letters of a name that have room in the table
 MOST = 0.9  #: share of P or Q that the neurons counted carry together
+GROWN = {  #: what these statuses say of a trial
+    "diverged": "without noise the state grows without bound along the trials, so there is nothing to expand about.",
+    "unstable": "small noise grows without bound along the noise-free trials (chaos, or an unstable point): no second "
+    "order describes what it does.",
+}
 NEAR = 0.2  #: of the loss, by which a prediction of it may be off and still explain it
 
 
@@ -34,23 +39,35 @@ class Expansion(NamedTuple):
         return float(self.found.predict(sigma, self.absorbed))
 
 
+class Loss(NamedTuple):
+    """The expected loss at the noise: which loss, its value, its error (95 %; NaN: by the closure), statuses."""
+
+    name: str
+    value: float
+    error: float
+    status: tuple[Status, ...]
+
+    @property
+    def ok(self) -> bool:
+        return all(status.ok for status in self.status)
+
+
 class Judged(NamedTuple):
-    """A network, where its trials come from, the noise, its loss curve, and the expansions of it."""
+    """A network, where its trials come from, the noise, the loss under it and against noise, and the expansions of
+    it."""
 
     name: str
     net: Network
     source: str
     sigma: float
-    curve: LossCurve
+    loss: Loss
+    curve: LossCurve | tuple[Array, Array]
     expansions: list[Expansion]
-
-    @property
-    def loss(self) -> float:
-        return float(self.curve.loss[abs(self.curve.sigma - self.sigma).argmin()])
 
     def share(self, expansion: Expansion) -> float:
         """Of the loss at the noise, what the expansion predicts."""
-        return expansion.predicted(self.sigma) / self.loss if self.loss > 0 else float("nan")
+        known = 0 < self.loss.value < float("inf")
+        return expansion.predicted(self.sigma) / self.loss.value if known else float("nan")
 
     @property
     def best(self) -> Expansion:
@@ -59,8 +76,8 @@ class Judged(NamedTuple):
 
 @click.command(short_help="What noise adds to the loss: the explicit regulariser P + Q.", context_settings=WIDE)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--noise", type=click.FloatRange(min=0, min_open=True), help="Noise.  [default: training noise]")
-@click.option("--smoothed", type=click.FloatRange(min=0, min_open=True), help="Smooth the activation by this noise.")
+@click.option("--noise", type=Positive(), help="Noise.  [default: training noise]")
+@click.option("--smoothed", type=Positive(), help="Smooth the activation by this noise.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
@@ -74,20 +91,23 @@ def command(
     json_path: str | None,
     figure_path: str | None,
 ) -> None:
-    """What noise adds to the squared error of each MODEL: E l(σ) = l + σ²/2 (P + Q) + O(σ⁴), without sampling.
+    """What noise adds to the loss of each MODEL: E l(σ) = l + σ²/2 (P + Q) + O(σ⁴), without sampling.
 
-    P says what the shift of the mean costs (negative: noise brings the output closer to its target), Q what the
-    variance costs; 'share' is what they predict of the loss at the training noise, or at --noise. With noise inside
-    the activation there is a second line: the expansion about the activation smoothed by that noise (f~), which
+    The loss is that of its task, the squared error if it has none. P says what the shift of the mean costs (negative:
+    noise brings the output closer to its target), Q what the variance costs; 'share' is what they predict of the loss
+    at the training noise, or at --noise. That one is the closure's, or sampled where inputs change in time. With noise
+    inside the activation there is a second line: the expansion about the activation smoothed by that noise (f~), which
     holds the noise's own shift to all orders. Networks with kinks have only that line.
 
     \b
     Example:
       $ fpanalysis regularizer tanh.pt relu.pt --figure regularizer.png
-      model   f         l        P       Q     P+Q     loss   share  status
-       tanh   f    0.0109   -0.337  0.0212  -0.315  0.00222  -1282%  ok
-             f~  0.000722   0.0256  0.0168  0.0424  0.00222    100%  ok
-       relu  f~   0.00181  -0.0165  0.0318  0.0152  0.00689     84%  ok
+      1  tanh
+      2  relu
+      model   f         l        P       Q      P+Q     loss   share  status
+          1   f    0.0109   -0.337  0.0212   -0.315  0.00222  -1282%  ok
+             f~  0.000722   0.0256  0.0168   0.0424  0.00222    100%  ok
+          2  f~   0.00181  -0.0165  0.0318   0.0152  0.00689     84%  ok
       tanh: 11 condition(s), 120 steps, the last 80 count; loss at noise 0.5. A little noise
       lowers the loss: the shift of the mean goes towards the target (P = -0.337), the
       variance costs Q = 0.0212. At noise 0.5 the second order about no noise fails (-0.0285
@@ -108,7 +128,7 @@ def command(
         _print(judged)
         if figure_path is not None:
             click.echo(f"Figure: {figure_path}")
-    if any(not e.found.status.ok for j in judged for e in j.expansions) or not all(j.curve.ok for j in judged):
+    if any(not e.found.status.ok for j in judged for e in j.expansions) or not all(j.loss.ok for j in judged):
         raise click.exceptions.Exit(3)
 
 
@@ -120,19 +140,49 @@ def _judged(
 ) -> Judged:
     import numpy as np
 
-    from fpanalysis.checkpoint import load_ctrnn
+    from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
+    from fpanalysis.results import Status
+    from fpanalysis.tasks import remembered
 
-    net = in_its_loop(load_ctrnn(model, "the regulariser"))
-    sigma = float(np.max(net.sigma)) if noise is None else noise
+    net = in_its_loop(load(model))
+    own = max(float(np.max(net.sigma)), net.multiplicative)
+    sigma = own if noise is None else noise
     if not sigma:
         raise InputError(f"--noise must be given: {model} was trained without noise, as de-noised networks are")
-    chosen = batch_of(net, steps, seed)
-    levels = np.linspace(0, 1.5 * sigma, 7) if drawn else [0.0, sigma]
-    curve = loss_curve(net, chosen.batch, levels, h0=chosen.h0)
-    expansions = [_expansion(net, chosen, sigma, size) for size in _sizes(net, sigma, smoothed)]
-    return Judged(Path(model).stem, net, chosen.source, sigma, curve, expansions)
+    task, chosen = remembered(net.info), batch_of(net, steps, seed)
+    kind = task.loss if task else "squared error"
+    levels = np.linspace(0, 1.5 * sigma, 7) if drawn else np.array([sigma])
+    at = abs(levels - sigma).argmin()
+    curve: LossCurve | tuple[Array, Array]
+    if kind == "squared error" and (task is None or task.held):
+        curve = loss_curve(net, chosen.batch, levels, h0=chosen.h0)
+        loss = Loss(kind, float(curve.loss[at]), float("nan"), curve.status)
+    else:  # the closure knows no other loss, and takes minutes where inputs change
+        values, errors = np.transpose([_sampled(net, chosen, kind, float(level), seed) for level in levels])
+        status = Status.OK if np.isfinite(values[at]) else Status.DIVERGED
+        loss = Loss(kind, float(values[at]), float(errors[at]), (status,))
+        curve = levels, values
+    expansions = [_expansion(net, chosen, kind, sigma, size) for size in _sizes(net, sigma, smoothed)]
+    return Judged(Path(model).stem, net, chosen.source, sigma, loss, curve, expansions)
+
+
+def _noise_of(net: Network, sigma: float) -> dict[str, Any]:
+    """The network's noise, additive and on the increment, at such a size of the larger one."""
+    import numpy as np
+
+    own = max(float(np.max(net.sigma)), net.multiplicative)
+    if not own:
+        return {"sigma": sigma}
+    return {"sigma": sigma / own * net.sigma, "multiplicative": sigma / own * net.multiplicative}
+
+
+def _sampled(net: Network, chosen: Batch, loss: str, sigma: float, seed: int) -> tuple[float, float]:
+    from fpanalysis.regularizer import expected_loss
+
+    noise = _noise_of(net, sigma) if sigma else {"sigma": 0.0}
+    return expected_loss(net, chosen.batch, loss, **noise, h0=chosen.h0, rng=seed)
 
 
 def _sizes(net: Network, sigma: float, asked: float | None) -> list[float]:
@@ -140,40 +190,53 @@ def _sizes(net: Network, sigma: float, asked: float | None) -> list[float]:
     noise that enters it. Of kinks without such noise the status says what is missing."""
     if asked is not None:
         return [asked]
-    inside = net.form == "rate" and net.placement == "in"
+    inside = _inside(net)
     return [0.0] * (net.smooth or not inside) + [sigma] * inside
 
 
-def _expansion(net: Network, chosen: Batch, sigma: float, size: float) -> Expansion:
+def _inside(net: Network) -> bool:
+    """Whether noise enters f, which smoothing by it then absorbs."""
+    return getattr(net, "placement", "") == "in" and net.form == "rate"
+
+
+def _expansion(net: Network, chosen: Batch, loss: str, sigma: float, size: float) -> Expansion:
     """About f smoothed by noise of the profile of the network's and that size."""
     from fpanalysis.regularizer import regularizer
 
     smoothed = size * net.noise_profile if size else None
-    found = regularizer(net, chosen.batch, sigma=sigma, h0=chosen.h0, smoothed=smoothed, pairs=0)
-    return Expansion(size, size if net.form == "rate" and net.placement == "in" else 0.0, found)
+    noise = _noise_of(net, sigma)
+    found = regularizer(net, chosen.batch, loss, **noise, h0=chosen.h0, smoothed=smoothed, pairs=0)
+    return Expansion(size, size if _inside(net) else 0.0, found)
 
 
 def _print(judged: list[Judged]) -> None:
-    columns = ["model", "f", "l", "P", "Q", "P+Q", "loss", "share", "status"]
+    columns, several = ["f", "l", "P", "Q", "P+Q", "loss", "share", "status"], len(judged) > 1
     rows = []
-    for j in judged:
+    for model, j in enumerate(judged, 1):
         for k, e in enumerate(j.expansions):
             r = e.found
-            name = j.name if len(j.name) <= LONG else f"…{j.name[1 - LONG :]}"
-            values = [number(value) for value in (r.l, r.P, r.Q, r.P + r.Q, j.loss)]
+            values = [number(value) for value in (r.l, r.P, r.Q, r.P + r.Q, j.loss.value)]
             share = f"{100 * j.share(e):.0f}%" if j.share(e) == j.share(e) else "-"
-            rows.append(["" if k else name, "f~" if e.smoothed else "f", *values, share, r.status.value])
-    table(columns, rows)
+            row = ["f~" if e.smoothed else "f", *values, share, r.status.value]
+            rows.append([*(["" if k else str(model)] * several), *row])
+    if several:
+        click.echo("\n".join(f"{model}  {j.name}" for model, j in enumerate(judged, 1)))
+    table(["model"] * several + columns, rows)
     for j in judged:
         click.echo(click.wrap_text(f"{j.name}: {' '.join(_findings(j))}", width=88) + "\n")
 
 
 def _findings(j: Judged) -> list[str]:
     """Sentences: what was analysed and why, and what follows."""
-    texts = [f"{j.source}; loss at noise {j.sigma:.3g}."]
+    loss = "loss" if j.loss.name == "squared error" else j.loss.name
+    error = "" if j.loss.error != j.loss.error else f" sampled, ± {number(j.loss.error, 2)} (95 %)"
+    texts = [f"{j.source}; {loss} at noise {j.sigma:.3g}{error}."]
     bad = [e.found.status for e in j.expansions if not e.found.status.ok]
     if bad:
-        return [*texts, f"Status {bad[0]}."]
+        return [
+            *texts,
+            f"Status {bad[0].value}: {GROWN[bad[0].value]}" if bad[0].value in GROWN else f"Status {bad[0]}.",
+        ]
     if not j.net.smooth:
         texts.append("The activation has kinks, where P and Q do not exist; they are those of the smoothed one.")
     first, best = j.expansions[0], j.best
@@ -184,37 +247,51 @@ def _findings(j: Judged) -> list[str]:
     if abs(j.share(first) - 1) > NEAR and best is not first:
         texts.append(
             f"At noise {j.sigma:.3g} the second order about no noise fails ({number(first.predicted(j.sigma))} against "
-            f"{number(j.loss)}); about the smoothed activation it gives {100 * j.share(best):.0f} % of the loss."
+            f"{number(j.loss.value)}); about the smoothed activation it gives {100 * j.share(best):.0f} % of the loss."
         )
-    return [*texts, *(_carriers(name, getattr(best.found, f"{name}_by_neuron")) for name in ("P", "Q"))]
+    elif abs(j.share(best) - 1) > NEAR:
+        texts.append(f"That is {100 * j.share(best):.0f} % of the loss at noise {j.sigma:.3g}: higher orders matter.")
+    carriers = (_carriers(name, getattr(best.found, f"{name}_by_neuron")) for name in ("P", "Q"))
+    return [*texts, *filter(None, carriers)]
 
 
 def _terms(r: Regularizer) -> str:
-    toward = "towards the target" if r.P < 0 else "away from the target"
+    toward = "towards the target" if r.P < 0 else "away from the target" if r.P > 0 else "neither way"
     return f"the shift of the mean goes {toward} (P = {number(r.P)}), the variance costs Q = {number(r.Q)}"
 
 
 def _carriers(name: str, shares: Array) -> str:
-    """How many neurons carry most of the sum of |shares|, and the first three."""
+    """How many neurons carry most of the sum of |shares|, and the first three; nothing of a lone neuron."""
     sizes = abs(shares)
-    order = sizes.argsort()[::-1]
-    count = min(int((sizes[order].cumsum() < MOST * sizes.sum()).sum()) + 1, len(order))
-    first = ", ".join(map(str, order[:3].tolist()))
-    return f"{count} of {len(order)} neurons carry {100 * MOST:.0f} % of {name}, most of it {first} (from 0)."
+    order, total = sizes.argsort()[::-1], sizes.sum()
+    if len(order) == 1:
+        return ""
+    if not total:
+        return f"No neuron adds to {name}."
+    count = min(int((sizes[order].cumsum() < MOST * total).sum()) + 1, len(order))
+    first, *rest = order[: min(count, 3)].tolist()
+    if not rest:
+        return f"Neuron {first} (from 0) alone carries {100 * MOST:.0f} % of {name}."
+    return (
+        f"{count} of {len(order)} neurons carry {100 * MOST:.0f} % of {name}, the most neuron {first} (from 0), then "
+        f"{' and '.join(map(str, rest))}."
+    )
 
 
 def _document(judged: list[Judged]) -> dict[str, Any]:
     return {
         "schema": "fpanalysis.regularizer/1",
-        "version": judged[0].curve.provenance.version,
+        "version": judged[0].expansions[0].found.provenance.version,
         "models": [
             {
                 "name": j.name,
                 "model": j.net.hash,
                 "trials": j.source,
                 "sigma": j.sigma,
-                "loss": j.loss,
-                "loss_status": sorted({status.value for status in j.curve.status}),
+                "loss_name": j.loss.name,
+                "loss": j.loss.value,
+                "loss_error": j.loss.error,
+                "loss_status": sorted({status.value for status in j.loss.status}),
                 "expansions": [_described(j, e) for e in j.expansions],
             }
             for j in judged

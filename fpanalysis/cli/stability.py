@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from fpanalysis.cli._inputs import Input, chosen
-from fpanalysis.cli._options import WIDE, NoiseRange
+from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 
 MODELS = 6  #: that a figure has room for
 GENTLER = 1e-3  #: least relative gain of the certificates within the box that makes them worth a row
+
+
+class Run(NamedTuple):
+    """How exponents are computed: how many, steps and start of each trajectory, seed."""
+
+    k: int
+    steps: int | None
+    start: tuple[float, ...] | None
+    seed: int
+
+    def exponents(self, net: Network, u: Any, sigma: Any, k: int) -> Lyapunov:
+        import numpy as np
+
+        from fpanalysis.stability import lyapunov
+
+        start = None if self.start is None else np.array(self.start)
+        if start is not None and len(start) == 1:
+            start = np.full(net.N, start[0])
+        return lyapunov(net, u, sigma, min(k, net.N), self.steps, start=start, rng=self.seed)
 
 
 class Judged(NamedTuple):
@@ -48,6 +67,10 @@ class Judged(NamedTuple):
 @click.option(
     "--exponents", "k", default=16, show_default=True, type=click.IntRange(min=1), help="How many, from the top."
 )
+@click.option(
+    "--steps", type=click.IntRange(min=8), help="Steps of each of the 8 trajectories.  [default: 200 time constants]"
+)
+@click.option("--start", type=Numbers(), help="Where they all start: one value, or one per neuron.  [default: random]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of starts and noise.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 @click.option("--figure", "figure_path", metavar="FILE", help="Draw spectrum and top exponent (.png, .pdf, .svg).")
@@ -56,6 +79,8 @@ def command(
     noise: tuple[float, ...] | None,
     u: Any,
     k: int,
+    steps: int | None,
+    start: tuple[float, ...] | None,
     seed: int,
     json_path: str | None,
     figure_path: str | None,
@@ -85,7 +110,8 @@ def command(
     check_outputs(json_path, figure_path)
     if figure_path is not None and len(models) > MODELS:
         raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
-    judged = [_judged(model, noise, u, k, seed, fine=figure_path is not None) for model in models]
+    run = Run(k, steps, start, seed)
+    judged = [_judged(model, noise, u, run, fine=figure_path is not None) for model in models]
     if json_path is not None:
         document = {"schema": "fpanalysis.stability/1", "models": [_document(one) for one in judged]}
         write_json(json_path, document)
@@ -116,12 +142,12 @@ def _sigma(of: Lyapunov | Network) -> float:
     return float(np.max(of.sigma))
 
 
-def _judged(model: str, noise: tuple[float, ...] | None, u: Any, k: int, seed: int, fine: bool) -> Judged:
-    from fpanalysis.checkpoint import load_ctrnn
+def _judged(model: str, noise: tuple[float, ...] | None, u: Any, run: Run, fine: bool) -> Judged:
+    from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import in_its_loop
-    from fpanalysis.stability import contraction_certificates, exponent_bounds, lyapunov
+    from fpanalysis.stability import contraction_certificates, exponent_bounds
 
-    net = load_ctrnn(model, "the analysis of stability")
+    net = load(model)
     if u is not None:
         (u,) = chosen(net, (u,)) or (u,)
     net = in_its_loop(net)
@@ -130,8 +156,7 @@ def _judged(model: str, noise: tuple[float, ...] | None, u: Any, k: int, seed: i
         noise = tuple(trained * share for share in ((0, 0.25, 0.5, 0.75, 1, 1.25, 1.5) if fine else (0, 1)))
     whole = {min(noise), trained if trained in noise else max(noise)}
     levels = [
-        lyapunov(net, u, sigma * net.noise_profile, min(k, net.N) if sigma in whole else 1, rng=seed)
-        for sigma in sorted(set(noise))
+        run.exponents(net, u, sigma * net.noise_profile, run.k if sigma in whole else 1) for sigma in sorted(set(noise))
     ]
     proofs = [contraction_certificates(net), contraction_certificates(net, u, region="box")]
     bounds = None if net.activation.slope_peak is None else exponent_bounds(net)
@@ -164,7 +189,7 @@ def findings(one: Judged) -> list[str]:
     for level in one.ends:
         sigma = _sigma(level)
         where = f"With noise {sigma:.4g}" if sigma else "Without noise"
-        told.append(f"{where} {meaning(level)}.")
+        told.append(f"{where} {meaning(level)}.{_apart(level)}")
     best = one.best
     if best is None:
         told.append("Nothing can be proven: the slopes of the activation are not known to be bounded.")
@@ -198,6 +223,19 @@ def meaning(level: Lyapunov) -> str:
     return "the top exponent cannot be told from zero: neutral, as along a line of fixed points or a cycle"
 
 
+def _apart(level: Lyapunov) -> str:
+    """How far trajectories are apart that do not agree, and what to do."""
+    from fpanalysis.results import Status
+
+    if level.status is not Status.POORLY_MIXED:
+        return ""
+    tops = level.chains[:, 0]
+    return (
+        f" That is a mean of trajectories that do not agree: theirs are {number(tops.min())} to {number(tops.max())}. "
+        "Let them run longer (--steps), or choose where they start (--start 0, say)."
+    )
+
+
 def _compare(judged: list[Judged]) -> None:
     """One row per model."""
     rows = []
@@ -225,6 +263,8 @@ def _document(one: Judged) -> dict[str, Any]:
             **{name: getattr(level, name).tolist() for name in names},
             "sum": level.total,
             "sum_error": level.total_error,
+            "top_by_trajectory": level.chains[:, 0].tolist(),
+            "steps": level.provenance.settings["steps"],
             "dimension": level.kaplan_yorke,
             "status": level.status.value,
         }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fpanalysis.figures._axes import NOISY, SECOND, SILENT, THIRD, new_axes
 
@@ -15,18 +16,26 @@ if TYPE_CHECKING:
     from fpanalysis.moments import LossCurve
     from fpanalysis.regularizer import Regularizer
 
+Array = NDArray[np.float64]
 Expansion = tuple[float, float, "Regularizer"]  #: noise that f is smoothed by, noise absorbed by that, the result
 
+FINE = 121  #: points of a curve that is sampled at few
 DECADES = 3.0  #: shown below the largest loss
 
 
-def plot_regularizer(curve: LossCurve, sigma: float, expansions: Sequence[Expansion], ax: Axes | None = None) -> Axes:
-    """The loss `curve` against noise, and l + sigma^2 / 2 (P + Q) of each of the `expansions` on top: the noise that f
-    is smoothed by (0: none), the noise absorbed by that, the result."""
+def plot_regularizer(
+    curve: LossCurve | tuple[Array, Array], sigma: float, expansions: Sequence[Expansion], ax: Axes | None = None
+) -> Axes:
+    """The loss `curve` against noise, or sampled (levels, losses), and l + sigma^2 / 2 (P + Q) of each of the
+    `expansions` on top: the noise that f is smoothed by (0: none), the noise absorbed by that, the result."""
     ax = new_axes(ax, width=6.0)
-    levels = curve.fine.sigma
-    ax.plot(levels, curve.fine.loss, color="black", lw=2, label="expected loss (closure)")
-    top, low = float(np.nanmax(curve.fine.loss)), float(np.nanmin(curve.fine.loss))
+    sampled = isinstance(curve, tuple)
+    levels, loss = curve if isinstance(curve, tuple) else (curve.fine.sigma, curve.fine.loss)
+    loss = np.where(np.isfinite(loss), loss, np.nan)
+    ax.plot(levels, loss, color="black", lw=2, label=f"expected loss ({'sampled' if sampled else 'closure'})")
+    if sampled:
+        levels = np.linspace(levels[0], levels[-1], FINE)
+    top, low = float(np.nanmax(loss)), float(np.nanmin(loss))
     for smoothed, absorbed, found in expansions:
         values = found.predict(levels, absorbed)
         about = f"about f smoothed by {smoothed:.3g}" if smoothed else "about no noise"
@@ -59,7 +68,7 @@ def plot_regularizer_neurons(found: Regularizer, ax: Axes | None = None) -> Axes
 
 
 def regularizer_figure(
-    models: Sequence[tuple[str, float, LossCurve, Sequence[Expansion]]],
+    models: Sequence[tuple[str, float, LossCurve | tuple[Array, Array], Sequence[Expansion]]],
 ) -> Any:
     """A figure of its own, a row for each (name, noise, curve, expansions): prediction and neurons."""
     from matplotlib.figure import Figure

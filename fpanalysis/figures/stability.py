@@ -44,20 +44,27 @@ def plot_top_exponent(
 
 def stability_figure(runs: Mapping[str, Sequence[Lyapunov]], bounds: Mapping[str, float] | None = None) -> Any:
     """Spectra (left) and top exponents against the noise (right) of networks by name, each with its noise levels in
-    ascending order; `bounds` are proven upper bounds on the top exponent, drawn where they are negative."""
+    ascending order; `bounds` are proven upper bounds on the top exponent, drawn where they are negative. Networks
+    whose exponents are all -inf have nothing to draw, and the legend says so."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 4.0 + 0.25 * (len(runs) > 1)), layout="constrained")
+    several = len(runs) > 1
+    figure = Figure(figsize=(9.6, 4.0 + 0.25 * several), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, levels), colour in zip(runs.items(), COLOURS, strict=False):
-        _spectra(levels, left, colour if len(runs) > 1 else None)
-        plot_top_exponent(levels, right, "top exponent, 95 % band" if len(runs) == 1 else name, colour)
+        _spectra(levels, left, colour if several else None)
+        label = name if several else "top exponent, 95 % band"
+        if all(np.isneginf(level.top) for level in levels):
+            label = f"{name}: −∞, forgets in a few steps"
+        plot_top_exponent(levels, right, label, colour)
         bound = (bounds or {}).get(name, np.inf)
         if bound < 0 and any(np.isfinite(level.top) for level in levels):
-            right.axhline(bound, color=colour, lw=1, ls="--", label="proven bound" if len(runs) == 1 else None)
+            drawn = "0.4" if several else colour  # in the legend, where it stands for all
+            right.plot([], [], color=drawn, lw=1, ls="--", label=once(right, "proven: no exponent is above"))
+            right.axhline(bound, color=colour, lw=1, ls="--")
     if any(not level.ok for levels in runs.values() for level in levels):
         right.plot([], [], "o", ms=4.5, color="0.4", mfc="white", label="its run has a warning")
-    if len(runs) > 1:
+    if several:
         figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncol=3, frameon=False)
     else:
         right.legend(frameon=False, fontsize="small", loc="best")
@@ -71,6 +78,8 @@ def _spectra(levels: Sequence[Lyapunov], ax: Axes, colour: str | None) -> None:
     whole = max(len(level.exponents) for level in levels)
     full = [level for level in levels if len(level.exponents) == whole]
     for level in (full[0], full[-1])[: len(full)]:
+        if not np.isfinite(level.exponents).any():
+            continue
         sigma = float(np.max(level.sigma))
         last = level is full[-1] and len(full) > 1
         text = f"noise σ = {sigma:.3g}" if sigma else "no noise"
@@ -84,7 +93,10 @@ def _dress(left: Axes, right: Axes) -> None:
     for ax in (left, right):
         ax.axhline(0, color="0.5", lw=0.8, zorder=0)
         ax.margins(x=0.04)
-    left.legend(frameon=False, fontsize="small", loc="best")
+    if left.containers:
+        left.legend(frameon=False, fontsize="small", loc="best")
+    else:
+        left.text(0.5, 0.5, "no finite exponents", transform=left.transAxes, ha="center", color="0.4")
     left.set_xlabel("exponent number, largest first")
     left.set_ylabel("Lyapunov exponent (per step)")
     left.locator_params(axis="x", integer=True)

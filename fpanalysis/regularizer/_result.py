@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.regularizer._recursion import Driven, Path
+from fpanalysis.regularizer._runs import mean_and_half
 from fpanalysis.results import Provenance, Status
 
 Array = NDArray[np.float64]
@@ -28,7 +29,7 @@ class Regularizer:
     eps : size of the noise asked for, its largest coefficient.
     predicted : l + eps^2 / 2 (P + Q).
     sampled, sampled_error : the loss at `eps` from pairs of runs with opposite noise, and its half-width (95 %); NaN
-        without runs.
+        without runs, and l and 0 at eps = 0.
     error : what `predicted` may be off by (95 %): its gap to `sampled` and that one's half-width; NaN without runs.
     mu, C : (B, N) and (B, N, N), shift of the mean and covariance of the state after the last step, per eps^2.
     residual : gap between the sums over neurons, which run backward in time, and P and Q, which run forward: rounding.
@@ -84,7 +85,8 @@ class Regularizer:
         lost = path.diverged | path.unstable
         l, P, Q = (np.where(lost, np.nan, part) for part in (path.l, path.P, path.Q))
         P_i, direct, Q_i = (np.where(lost[:, None], np.nan, part) for part in shares)
-        sampled, half = _mean(runs, l)
+        nothing = (float(l.sum()), 0.0) if eps == 0 else (float("nan"), float("nan"))
+        sampled, half = nothing if runs is None else mean_and_half(runs)
         predicted = float(l.sum() + eps**2 / 2 * (P.sum() + Q.sum()))
         return cls(
             l=float(l.sum()),
@@ -117,13 +119,3 @@ class Regularizer:
             *(none, none, none, trials, trials, trials, none, neurons, neurons, eps, none, none, none),
             *(np.full((B, N), np.nan), np.full((B, N, N), np.nan), none, status, provenance),
         )
-
-
-def _mean(runs: Array | None, l: Array) -> tuple[float, float]:
-    """Mean over the pairs (pairs, B), and its half-width, 95 %; at zero noise, l itself."""
-    if runs is None:
-        return float("nan"), float("nan")
-    totals = runs.sum(axis=1)
-    if not np.isfinite(totals).all():
-        return float("inf"), float("inf")
-    return float(totals.mean()), float(2 * totals.std(ddof=1) / np.sqrt(len(totals)))

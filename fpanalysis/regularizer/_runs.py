@@ -24,6 +24,14 @@ def paired(problem: Driven, loss: Loss, eps: float, pairs: int, rng: np.random.G
     return np.concatenate([_block(problem, loss, eps, R, rng) for R in blocks])
 
 
+def mean_and_half(runs: Array) -> tuple[float, float]:
+    """Mean over the pairs (pairs, B) of the sum over trials, and its half-width, 95 %."""
+    totals = runs.sum(axis=1)
+    if not np.isfinite(totals).all():
+        return float("inf"), float("inf")
+    return float(totals.mean()), float(2 * totals.std(ddof=1) / np.sqrt(len(totals)))
+
+
 def _block(problem: Driven, loss: Loss, eps: float, pairs: int, rng: np.random.Generator) -> Array:
     net, (B, N) = problem.net, problem.start.shape
     h = np.broadcast_to(problem.start, (2, pairs, B, N))

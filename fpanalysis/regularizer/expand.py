@@ -24,12 +24,13 @@ from threadpoolctl import threadpool_limits
 
 from fpanalysis._grouped import smoothed as smoothed_activation
 from fpanalysis.checks import LARGEST, check_rng, of_shape, real_array
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments.loss import outputs_mask
 from fpanalysis.moments.propagate import FAR
 from fpanalysis.network import Network
 from fpanalysis.regularizer._recursion import Driven, Path, backward, forward
 from fpanalysis.regularizer._result import Regularizer
-from fpanalysis.regularizer._runs import paired
+from fpanalysis.regularizer._runs import mean_and_half, paired
 from fpanalysis.regularizer.losses import CrossEntropy, Loss, SquaredError, is_smooth
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stationary.closure import SMALL
@@ -46,7 +47,7 @@ def regularizer(
     loss: str | Loss | Callable[..., object] | None = None,
     sigma: ArrayLike | None = None,
     *,
-    multiplicative: float = 0.0,
+    multiplicative: float | None = None,
     gamma: ArrayLike | None = None,
     h0: ArrayLike | None = None,
     smoothed: ArrayLike | None = None,
@@ -69,7 +70,8 @@ def regularizer(
         profile whose largest coefficient is one; `eps` is the largest coefficient given. Without any noise every neuron
         has the same, and `eps` is 0. An SDE simulated with steps gamma_m has s / sqrt(gamma_m) at each, (T, 1).
     multiplicative :
-        sigma_2: the same xi, times the increment F - h, is added to F, whatever the placement.
+        sigma_2: the same xi, times the increment F - h, is added to F, whatever the placement; in a `LipschitzRNN` of
+        "independent" noise, a xi of its own. None: that of the network, or 0 if `sigma` is 0.
     gamma : (T,) or (T, N), optional
         Non-uniform steps, in (0, 1]; None means those of `net`.
     h0 : (B, N), optional
@@ -90,12 +92,11 @@ def regularizer(
     if smoothed is not None:
         net = _smoothed(net, smoothed)
     chosen = _loss(loss)
+    multiplicative = _strength(net, sigma, multiplicative)
     problem, eps = _problem(net, batch, sigma, multiplicative, gamma, h0)
     chosen.check_targets(problem.targets, problem.weight)
-    if isinstance(pairs, bool) or not isinstance(pairs, int | np.integer) or pairs < 0 or pairs == 1:
-        raise InputError(f"pairs must be 0, or a whole number >= 2, to tell their spread; found {pairs!r}")
-    generator = check_rng(rng)
-    settings = {"loss": chosen.name, "eps": eps, "multiplicative": multiplicative, "pairs": int(pairs)}
+    pairs, generator = _pairs(pairs, 0), check_rng(rng)
+    settings = {"loss": chosen.name, "eps": eps, "multiplicative": multiplicative, "pairs": pairs}
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     provenance = Provenance("second order", net.hash, settings, seed)
     if not net.smooth:
@@ -106,8 +107,48 @@ def regularizer(
     ):
         path = forward(problem, chosen)
         shares = backward(problem, path)
-        runs = paired(problem, chosen, eps, int(pairs), generator) if pairs and eps else None
+        runs = paired(problem, chosen, eps, pairs, generator) if pairs and eps else None
     return Regularizer.of(problem, path, shares, eps, runs, _status(problem, path, chosen, eps), provenance)
+
+
+def expected_loss(
+    net: System,
+    batch: Sequence[ArrayLike],
+    loss: str | Loss | Callable[..., object] | None = None,
+    sigma: ArrayLike | None = None,
+    *,
+    multiplicative: float | None = None,
+    h0: ArrayLike | None = None,
+    pairs: int = 64,
+    rng: int | np.random.Generator = 0,
+) -> tuple[float, float]:
+    """The mean loss under noise and its half-width (95 %), from `pairs` of runs with opposite noise: what
+    `regularizer` is compared with, with kinks too. Arguments and errors as there; infinite where trajectories diverge.
+    """
+    if not isinstance(net, System):
+        raise InputError(f"net must be a fpanalysis.Network, or another system; found {type(net).__name__}")
+    chosen = _loss(loss)
+    problem, eps = _problem(net, batch, sigma, _strength(net, sigma, multiplicative), None, h0)
+    chosen.check_targets(problem.targets, problem.weight)
+    with (
+        threadpool_limits(1 if net.N <= SMALL else None, user_api="blas"),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        return mean_and_half(paired(problem, chosen, eps, _pairs(pairs, 2), check_rng(rng)))
+
+
+def _strength(net: System, sigma: ArrayLike | None, multiplicative: float | None) -> float:
+    """sigma_2; None: that of the network, or 0 where `sigma` is."""
+    if multiplicative is None:
+        return net.multiplicative if sigma is None or np.any(sigma) else 0.0
+    return multiplicative
+
+
+def _pairs(pairs: int, least: int) -> int:
+    if isinstance(pairs, bool) or not isinstance(pairs, int | np.integer) or (pairs < 2 and pairs != least):
+        no = "0, or " if least == 0 else ""
+        raise InputError(f"pairs must be {no}a whole number >= 2, to tell their spread; found {pairs!r}")
+    return int(pairs)
 
 
 def _loss(loss: object) -> Loss:
@@ -138,8 +179,8 @@ def _status(problem: Driven, path: Path, loss: Loss, eps: float) -> Status:
     return Status.TOO_SHORT if len(problem.inputs) < 2 else Status.OK
 
 
-def _smoothed(net: System, s: ArrayLike) -> Network:
-    if not isinstance(net, Network):
+def _smoothed(net: System, s: ArrayLike) -> Network | LipschitzRNN:
+    if not isinstance(net, Network | LipschitzRNN):
         raise InputError(f"smoothed is for a Network, whose activation can be smoothed; found {type(net).__name__}")
     s = of_shape("smoothed", s, () if np.ndim(s) == 0 else (net.N,))
     if (s < 0).any() or not s.any():

@@ -1,4 +1,4 @@
-"""The smallest ||T K T^-1||_p over diagonal T > 0 that holds for all K = diag(c) + D X, D = diag d, lo <= d <= hi.
+"""The smallest ||T K T^-1||_p over diagonal T > 0 that holds for all K = C + D X, D = diag d, lo <= d <= hi.
 
 Infinity norm, T = diag(1/v): the rows do not share a d, so that the worst D is found row by row,
 
@@ -6,9 +6,8 @@ Infinity norm, T = diag(1/v): the rows do not share a d, so that the worst D is 
 
 and the best v is the Perron vector of the worst choice of rows (the map v -> max_d |K(d)| v is monotone and
 homogeneous: policy iteration). 1-norm, T = diag(w): the columns see every d, rate(w) = max_j (w B)_j / w_j with B_ij =
-max_d |K_ij|, and the best w is B's left Perron vector. 2-norm, T = diag(t): with the midpoint M = diag(c) + D_mid X and
-half-width r,
-(K e)_i = (M e)_i + delta_i r_i (X e)_i, |delta_i| <= 1, and Young's inequality for each neuron,
+max_d |K_ij|, and the best w is B's left Perron vector. 2-norm, T = diag(t): with the midpoint M = C + D_mid X and
+half-width r, (K e)_i = (M e)_i + delta_i r_i (X e)_i, |delta_i| <= 1, and Young's inequality for each neuron,
 
     (K e)_i^2 <= (M e)_i^2 / (1 - beta_i) + r_i^2 (X e)_i^2 / beta_i,    0 < beta_i < 1
 
@@ -37,9 +36,10 @@ POLICIES = 30
 
 
 class Family(NamedTuple):
-    """All K = diag(c) + D X with lo <= d <= hi."""
+    """All K = C + D X with lo <= d <= hi; `size` holds what the entries of C are sums of, in size."""
 
-    c: Array  #: (N,), >= 0
+    C: Array  #: (N, N)
+    size: Array  #: (N, N), >= |C|
     X: Array  #: (N, N)
     lo: Array  #: (N,)
     hi: Array  #: (N,)
@@ -49,14 +49,12 @@ class Family(NamedTuple):
         return np.maximum(np.abs(self.lo), np.abs(self.hi))
 
     def sizes(self, d: Array) -> Array:
-        """|diag(c) + diag(d) X|."""
-        K = d[:, None] * self.X
-        K[np.diag_indices_from(K)] += self.c
-        return np.abs(K)
+        """|C + diag(d) X|."""
+        return np.abs(self.C + d[:, None] * self.X)
 
-    def terms(self) -> Array:
+    def terms(self, d: Array) -> Array:
         """What the entries are the sums of, in size: their rounding errors are a few EPS of it."""
-        return np.diag(self.c) + self.steepest[:, None] * np.abs(self.X)
+        return self.size + d[:, None] * np.abs(self.X)
 
 
 class Bound(NamedTuple):
@@ -69,7 +67,7 @@ class Bound(NamedTuple):
 
 def infinity_norm(family: Family) -> Bound:
     rows = family.sizes(family.lo), family.sizes(family.hi)
-    every = np.arange(len(family.c))
+    every = np.arange(len(family.X))
     best = None
     for link in LINKS:
         policy = np.ones(len(every), int)
@@ -80,7 +78,7 @@ def infinity_norm(family: Family) -> Bound:
             if (better == policy).all():
                 break
             policy = better
-        best = _smaller(best, _raised(worst.max(axis=0) / v, family.terms() @ v / v, len(every), 1 / v))
+        best = _smaller(best, _raised(worst.max(axis=0) / v, family.terms(family.steepest) @ v / v, len(every), 1 / v))
     assert best is not None
     return best
 
@@ -90,14 +88,14 @@ def one_norm(family: Family) -> Bound:
     best = None
     for link in LINKS:
         w = _perron(B.T, link)
-        best = _smaller(best, _raised(w @ B / w, w @ family.terms() / w, len(w), w))
+        best = _smaller(best, _raised(w @ B / w, w @ family.terms(family.steepest) / w, len(w), w))
     assert best is not None
     return best
 
 
 def two_norm(family: Family) -> Bound:
     square = _Square(family)
-    N = len(family.c)
+    N = len(family.X)
     best = None
     for start in (np.zeros(N), _symmetric(family)):
         best = _smaller(best, square.minimised(start))
@@ -112,13 +110,15 @@ class _Square:
         middle = (family.lo + family.hi) / 2
         self.r = np.maximum(family.hi - middle, middle - family.lo) * (1 + 2 * EPS)
         self.X = family.X
-        self.M = np.diag(family.c) + middle[:, None] * family.X
-        self.terms = np.diag(family.c) + np.abs(middle)[:, None] * np.abs(family.X)
+        self.M = family.C + middle[:, None] * family.X
+        self.terms = family.terms(np.abs(middle))
 
     def minimised(self, log_t: Array) -> Bound:
         from scipy.optimize import minimize
 
         N = len(log_t)
+        if not np.isfinite(self._H(np.zeros(2 * N))).all():  # their squares overflow
+            return Bound(np.inf, np.ones(N), np.inf)
         ratio = float(np.linalg.norm(self.r[:, None] * self.X, 2)) / max(float(np.linalg.norm(self.M, 2)), 1e-300)
         z = np.concatenate([log_t, np.full(N, np.log(max(ratio, 1e-8)))])
         box = [(None, None)] * N + [(-30.0, 30.0)] * N
@@ -160,6 +160,8 @@ class _Square:
         N = len(self.r)
         t, m, x = self._parts(z)
         H = self._H(z)
+        if not H.any():
+            return Bound(0.0, t, 0.0)
         found = float(np.linalg.eigvalsh(H)[-1])
         A, Y = self.terms / t, np.abs(self.X) / t
         sizes = A.T @ (m[:, None] * A) + Y.T @ (x[:, None] * Y)

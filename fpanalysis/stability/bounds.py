@@ -25,12 +25,13 @@ with F = |A| + L s_max(W) >= |df| / |e|, and c the least |<e, df>| / |e|^2 that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log, log1p
+from math import hypot, inf, log
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import of_shape
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
@@ -85,53 +86,58 @@ def sde_exponent_bounds(
     reach = L * float(np.linalg.norm(W, 2))
     symmetric = np.linalg.eigvalsh((A + A.T) / 2)
     drift = float(symmetric[0]) - reach, float(symmetric[-1]) + reach
-    F, N = float(np.linalg.norm(A, 2)) + reach, len(A)
-    least = max(drift[0], -drift[1], 0.0)
+    F, N = sigma * (float(np.linalg.norm(A, 2)) + reach), len(A)
+    least = sigma * max(drift[0], -drift[1], 0.0)
+    squared = sigma * sigma
     noise = {
         "additive": (0.0, 0.0),
-        "common": (-0.5, -0.5),
-        "state": (-0.5, 0.5 - 1 / N),
-        "drift": (-0.5 * F**2, 0.5 * F**2 - least**2 / N),
+        "common": (-0.5 * squared, -0.5 * squared),
+        "state": (-0.5 * squared, (0.5 - 1 / N) * squared),
+        "drift": (-0.5 * F * F, 0.5 * F * F - least * least / N),
     }[kind]
-    noise = sigma**2 * noise[0], sigma**2 * noise[1]
     return ExponentBounds(drift[0] + noise[0], drift[1] + noise[1], noise, reach)
 
 
-def exponent_bounds(net: Network, multiplicative: float = 0.0) -> ExponentBounds:
-    """The bounds for a network of this project: A = -I, time in units of tau (in steps if gamma is one per neuron).
+def exponent_bounds(net: Network | LipschitzRNN, multiplicative: float | None = None) -> ExponentBounds:
+    """The bounds for a network of this project, time in units of tau (in steps if gamma is one per neuron), in which a
+    `Network` has A = -I.
 
     The noise of the network, inside f or outside, is the same for both trajectories and bounded slopes bound it too:
-    it adds nothing. `multiplicative` = mu (see `lyapunov`) is the kind "drift" with s = mu sqrt(gamma). The bounds for
-    the step itself are, with x = L s_max(W),
+    it adds nothing. `multiplicative` = mu (see `lyapunov`; None: that of the network) is the kind "drift" with s = mu
+    sqrt(gamma). The bounds for the step itself are, with x = gamma L s_max(W) and K = I + gamma A,
 
-        log(1 - gamma - gamma x)  <=  exponent  <=  1/2 log[(1 - gamma + gamma x)^2 + mu^2 gamma^2 (1 + x)^2]
+        log(s_min(K) - x)  <=  exponent  <=  1/2 log[(s_max(K) + x)^2 + mu^2 (gamma |A| + x)^2]
 
-    (no lower bound where its argument is not positive, or with mu). Without mu the upper one is at most gamma times the
-    SDE's: where the condition holds for the SDE it holds for every step.
+    (no lower bound where its argument is not positive, or with mu). Of a `Network` K = (1 - gamma) I, and without mu
+    the upper one is at most gamma times the SDE's: where the condition holds for the SDE it holds for every step. Of a
+    `LipschitzRNN` the step can part what the SDE brings together, if gamma is large.
 
     Raises
     ------
     InputError
         If the slopes of the activation are not known to be bounded, or `multiplicative` is not a number >= 0.
     """
-    L, multiplicative = _steepest(net), float(of_shape("multiplicative", multiplicative, ()))
-    if multiplicative < 0:
-        raise InputError(f"multiplicative must be >= 0: it is a standard deviation; found {multiplicative:g}")
+    L = _steepest(net)
+    mu = float(of_shape("multiplicative", net.multiplicative if multiplicative is None else multiplicative, ()))
+    if mu < 0:
+        raise InputError(f"multiplicative must be >= 0: it is a standard deviation; found {mu:g}")
     gamma = np.broadcast_to(net.gamma, (net.N,))
     tau = float(gamma[0]) if len(np.unique(gamma)) == 1 else 1.0
     rate = gamma / tau
-    W = rate[:, None] * (L[:, None] * net.W if net.form == "rate" else net.W * L)
-    sde = sde_exponent_bounds(-np.diag(rate), W, 1.0, "drift", multiplicative * tau**0.5)
-    x, fast, slow = tau * sde.weight_norm, float(gamma.max()), float(gamma.min())
-    kept = 1 - fast - x
-    grown = (1 - slow + x) ** 2 + (multiplicative * (fast + x)) ** 2
-    lower = log(kept) if kept > 0 and not multiplicative else -inf
-    return ExponentBounds(sde.lower, sde.upper, sde.noise, sde.weight_norm, lower, log1p(grown - 1) / 2)
+    W = net.W * L if isinstance(net, Network) and net.form == "current" else L[:, None] * net.W
+    A = -np.diag(rate) if isinstance(net, Network) else rate[:, None] * net.A
+    sde = sde_exponent_bounds(A, rate[:, None] * W, 1.0, "drift", mu * tau**0.5)
+    x, kept = tau * sde.weight_norm, np.linalg.svd(np.eye(net.N) + tau * A, compute_uv=False)
+    least, most = float(kept[-1]) - x, float(kept[0]) + x
+    noisy = mu * (tau * float(np.linalg.norm(A, 2)) + x)
+    lower = log(least) if least > 0 and not mu else -inf
+    upper = log(hypot(most, noisy)) if most else -inf
+    return ExponentBounds(sde.lower, sde.upper, sde.noise, sde.weight_norm, lower, upper)
 
 
-def _steepest(net: Network) -> Array:
+def _steepest(net: Network | LipschitzRNN) -> Array:
     """The largest |f'| of each neuron, (N,)."""
-    if not isinstance(net, Network):
+    if not isinstance(net, Network | LipschitzRNN):
         raise InputError(f"net must be a Network, whose weights the bounds are made of; found {type(net).__name__}")
     if net.activation.slope_peak is None:
         raise InputError(f"activation {net.activation.name!r} has no known range of slopes, so there is no bound")

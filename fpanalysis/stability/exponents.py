@@ -21,6 +21,8 @@ TIME = 200  #: time constants that a chain is followed for, unless told
 STEPS = (1000, 20_000)  #: its least and most steps
 BLOCKS = 8  #: of every chain, an even number: each gives one estimate
 BY_CHANCE = 1e-4  #: probability that independent chains, or the two halves of a run, are found to differ
+GROWING = 3.0  #: by which a state that diverges grows over the blocks; a random walk, by 1.8
+ROUNDING = 1e-14  #: of a mean of logarithms, relative to 1 + its size
 ALIGNING = 4.0  #: e-folds over a run by which chains, and halves of it, may differ while their tangents align
 
 
@@ -72,7 +74,7 @@ def lyapunov(
     k: int | None = None,
     steps: int | None = None,
     *,
-    multiplicative: float = 0.0,
+    multiplicative: float | None = None,
     start: ArrayLike | None = None,
     chains: int = 8,
     transient: int | None = None,
@@ -83,13 +85,14 @@ def lyapunov(
         lambda_i = lim 1/t log |R_ii(t)|,     J(h_t, xi_t) ... J(h_1, xi_1) V = Q R
 
     The Jacobian is that of the step *with* its noise: noise inside the activation changes it, and two trajectories see
-    the same noise. With `multiplicative` = mu the increment of the step is noisy too, h' = h + (1 + mu zeta) o (step -
-    h), the noise coefficient sigma_2 diag(f) of Lim et al. (NeurIPS 2021) with mu = sigma_2 eps / sqrt(delta).
+    the same noise. With `multiplicative` = mu the increment F - h is times 1 + mu zeta, the noise coefficient sigma_2
+    diag(f) of Lim et al. (NeurIPS 2021) with mu = sigma_2 eps / sqrt(delta).
 
     Parameters
     ----------
     inputs : one input (n_in,) that is held, or a sequence (T, n_in) that is repeated; None: zero input.
     sigma : noise level, one number or (N,); None: `net.sigma`; 0: the noise-free map.
+    multiplicative : mu; None: that of the network, which only a `LipschitzRNN` has, or 0 if `sigma` is 0.
     k : how many exponents, from the top; None: all N, at O(N^3) a step. The top one alone costs O(N^2).
     steps : of every chain, after the `transient` (None: 200 time constants, and a quarter of that).
     start : one state (N,) or one per chain (chains, N); None: drawn from N(0, I).
@@ -105,32 +108,37 @@ def lyapunov(
     InputError
         On inputs, noise levels, start, k, steps, chains or transient that do not fit.
     """
+    if not isinstance(net, System):
+        raise InputError(f"net must be a fpanalysis.Network, or another system; found {type(net).__name__}")
     u = _sequence(net, inputs)
     noisy = _with_noise(net, sigma)
     k = net.N if k is None else _whole("k", k, 1, net.N)
-    mu = _level(multiplicative)
+    own = net.multiplicative if sigma is None or np.any(noisy.sigma) else 0.0
+    mu = _level(own if multiplicative is None else multiplicative)
     chains = _whole("chains", chains, 2)
     gamma = np.unique(net.gamma)
     steps = _default_steps(float(gamma.min())) if steps is None else _whole("steps", steps, BLOCKS)
     transient = ceil(steps / 4) if transient is None else _whole("transient", transient, 0)
     block = ceil(ceil(steps / BLOCKS) / len(u)) * len(u)  # whole repetitions of the inputs
     generator = check_rng(rng)
-    flow = Flow(noisy, u, _starts(net, start, chains, generator), k, mu, generator)
+    flow = Flow(noisy, u, _starts(net, start, chains, generator), k, net.check_noise(mu), generator)
     flow.grow(ceil(transient / len(u)) * len(u))
-    sums = np.array([flow.grow(block) for _ in range(BLOCKS)]) / block  # (BLOCKS, chains, k)
+    grown = [(flow.grow(block) / block, np.abs(flow.h).max(axis=1)) for _ in range(BLOCKS)]
+    sums, sizes = (np.array(part) for part in zip(*grown, strict=True))  # (BLOCKS, chains, k) and (BLOCKS, chains)
     status = Status.DIVERGED if flow.diverged else _status(sums, BLOCKS * block)
-    if status.ok and _on_kink(noisy, flow, u):
+    if _on_kink(noisy, flow, u):
         status = Status.AT_KINK
-    if flow.diverged:
-        sums = np.full(sums.shape, np.nan)
+    if flow.diverged or _growing(sizes):
+        status, sums = Status.DIVERGED, np.full(sums.shape, np.nan)
     exponents, error = _mean(sums)
     order = np.argsort(-exponents, kind="stable")
+    exponents, error = exponents[order], _with_pairs(exponents[order], error[order], BLOCKS * block)
     total, total_error = _mean(sums.sum(axis=2, keepdims=True))
     settings = {"N": net.N, "k": k, "steps": BLOCKS * block, "transient": transient, "chains": chains}
     return Lyapunov(
-        exponents=exponents[order],
-        error=error[order],
-        per_time=exponents[order] / (gamma[0] if len(gamma) == 1 else np.nan),
+        exponents=exponents,
+        error=error,
+        per_time=exponents / (gamma[0] if len(gamma) == 1 else np.nan),
         chains=sums.mean(axis=0)[:, order],
         total=float(total[0]),
         total_error=float(total_error[0]),
@@ -143,17 +151,27 @@ def lyapunov(
 
 @np.errstate(invalid="ignore")
 def _mean(sums: Array) -> tuple[Array, Array]:
-    """Mean of (BLOCKS, chains, k) over blocks and chains, and the larger of the 95 % half-widths that all blocks and
-    the chains' means give, since correlation between blocks shows in the second; a drift beyond chance is added."""
+    """Mean of (BLOCKS, chains, k) over blocks and chains, and its 95 % half-width: the largest that all blocks, the
+    means of the chains (correlation between blocks) and those of the blocks (phases that the chains share) give. The
+    end of a transient shows in none of them but in the difference of the two halves, which is added in quadrature."""
     from scipy.stats import t as student
 
-    blocks, chains, _ = sums.shape
     mean = sums.mean(axis=(0, 1))
-    pooled = sums.std(axis=(0, 1), ddof=1) / sqrt(blocks * chains) * student.ppf(0.975, blocks * chains - 1)
-    apart = sums.mean(axis=0).std(axis=0, ddof=1) / sqrt(chains) * student.ppf(0.975, chains - 1)
-    drift, chance = _drift(sums)
-    error = np.maximum(pooled, apart) + np.where(drift > chance, drift, 0.0)
+    samples = sums.reshape(-1, sums.shape[2]), sums.mean(axis=0), sums.mean(axis=1)
+    half = [x.std(axis=0, ddof=1) / sqrt(len(x)) * student.ppf(0.975, len(x) - 1) for x in samples]
+    error = np.hypot(np.max(half, axis=0), _drift(sums)[0]) + ROUNDING * (1 + np.abs(mean))
     return mean, np.where(np.isneginf(mean), 0.0, error)
+
+
+def _with_pairs(exponents: Array, error: Array, steps: int) -> Array:
+    """Neighbours closer than an e-fold over the run, such as a pair that rotates, share it in ways that neither the
+    chains nor the blocks need show: an e-fold more in quadrature, less the further they are apart."""
+    finite = exponents[np.isfinite(exponents)]
+    shared = np.exp(np.diff(finite) * steps) / steps  # diff <= 0
+    own = np.maximum(np.append(shared, 0.0), np.append(0.0, shared)) if len(finite) else shared
+    wider = error.copy()
+    wider[: len(finite)] = np.hypot(error[: len(finite)], own)
+    return wider
 
 
 def _drift(sums: Array) -> tuple[Array, Array]:
@@ -185,9 +203,15 @@ def _status(sums: Array, steps: int) -> Status:
     return Status.UNDECIDED if (drift > np.maximum(chance, ALIGNING / steps)).any() else Status.OK
 
 
+def _growing(sizes: Array) -> bool:
+    """Whether a chain's max|h| (BLOCKS, chains) after each block grows all the time and more than a random walk would:
+    it diverges, however slowly, and what its tangents do is no chaos."""
+    return bool(((np.diff(sizes, axis=0) > 0).all(axis=0) & (sizes[-1] > GROWING * sizes[0])).any())
+
+
 def _on_kink(net: System, flow: Flow, u: Array) -> bool:
     """Whether a noise-free chain ends on a kink at a held input: there the Jacobian has several sides."""
-    if net.smooth or flow.noisy or len(u) > 1:
+    if net.smooth or flow.noisy or flow.stretched or len(u) > 1:
         return False
     return bool(kinked(net, flow.h, u[0]).any())
 
