@@ -269,3 +269,6 @@ def test_a_folder_is_judged_by_form(file, tmp_path):
     judged = run("preference", tmp_path, "--noise", "0,0.4", "--trials", 4, "--json", "-")
     groups = json.loads(judged.stdout)["groups"]
     assert [(g["placement"], g["sigma"]) for g in groups] == [("lipschitz", 0.4)]
+    alone = run("preference", file, "--noise", "0,0.4", "--trials", 4, "--json", "-")
+    assert json.loads(alone.stdout)["groups"] == groups
+    assert "--steps is for a single CTRNN" in run("preference", file, "--steps", 9).stderr

@@ -59,14 +59,16 @@ def judge_folder(
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Trained], dict[str, str]]:
-    """The networks in `folder` by file name, and why the other files *.pt, and networks that were to be, are none."""
+    """The networks in `folder`, or in that one file, by file name, and why the other files *.pt, and networks that were
+    to be, are none."""
     from fpanalysis.checkpoint import load
     from fpanalysis.models.sweep import task_of
 
     networks: dict[str, Trained] = {}
-    left_out = _failed(folder)
+    alone = folder.is_file()
+    left_out = {} if alone else _failed(folder)
     seen: dict[tuple[Any, ...], str] = {}
-    for path in sorted(folder.glob("*.pt")):
+    for path in [folder] if alone else sorted(folder.glob("*.pt")):
         if path.stem in left_out:
             continue
         try:
