@@ -64,6 +64,12 @@ _EXPORTS = {
     "DenoiseWarning": "fpanalysis.denoise",
     "denoise": "fpanalysis.denoise",
     "Regularizer": "fpanalysis.regularizer",
+    "Margins": "fpanalysis.robustness",
+    "margins": "fpanalysis.robustness",
+    "Perturbed": "fpanalysis.robustness",
+    "perturbed": "fpanalysis.robustness",
+    "Robustness": "fpanalysis.robustness",
+    "robustness": "fpanalysis.robustness",
     "regularizer": "fpanalysis.regularizer",
 }
 _MODULES = ("bias", "figures", "fixed_points", "gaussian", "models", "moments", "regulator", "stability", "tasks")
@@ -83,8 +89,9 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary``, ``shift``, ``denoise`` and ``regularizer`` are functions, whichever import comes
-    first: the modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
+    """``fpanalysis.stationary``, ``shift``, ``denoise``, ``regularizer`` and ``robustness`` are functions, whichever
+    import comes first: the modules of the same names, which Python would bind here, stay reachable by ``from ...
+    import``."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _EXPORTS and isinstance(value, ModuleType):

@@ -130,10 +130,30 @@ class Status(Enum):
         "some trajectories had neither come to rest nor onto a steady motion when their steps were spent (slow decay "
         "near a bifurcation, or a long transient): raise `steps`",
     )
+    NO_MARGIN = (
+        "no margin",
+        "the targets are not one-hot, so there are no classes and no margins: the norms of the input Jacobian and the "
+        "loss under perturbations can be trusted",
+    )
+    NOT_FOUND = (
+        "not found",
+        "no perturbation was found that changes the class, so the margin has no upper bound: what is proven holds",
+    )
     AT_KINK = (
         "at a kink",
         "the trajectory rests on a kink of the activation, where the step has several Jacobians: the exponents are "
         "those of one of them; change the input or the bias a little, or add noise",
+    )
+    PIECEWISE = (
+        "smooth pieces only",
+        "the activation has kinks: the curvature is that of the smooth pieces, without what is added where a change of "
+        "weights moves neurons across kinks, which can be more than all the rest: smooth it (smoothed=s, "
+        "--smoothed s), or take the curvature of noise_stability, which holds both",
+    )
+    UNRESOLVED = (
+        "unresolved",
+        "Lanczos spent its steps before the eigenvalues asked for had settled: each lies within its residual of a true "
+        "one, which need not be the one of that rank; raise `steps`, or ask for fewer",
     )
 
     advice: str

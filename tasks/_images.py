@@ -49,7 +49,7 @@ def read_folder(folder: Path) -> Folder:
     """
     if not folder.is_dir():
         raise InputError(
-            f"folder must be one that holds the files of MNIST (train-images-idx3-ubyte, ...); no {folder}"
+            f"folder must be one that holds the files of MNIST (train-images-idx3-ubyte, ...); found no {folder}"
         )
     train, test = (_part(folder, part) for part in ("train", "t10k"))
     sizes = [part.images.shape[1:] for part in (train, test)]

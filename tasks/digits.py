@@ -100,8 +100,9 @@ class Digits(Task):
         them once, in their order."""
         test = _read(self.folder).test
         n = len(test.labels)
+        mask = self._mask(min(batch_size, n))
         which = np.arange(n) if batch_size >= n else np.random.default_rng(rng).permutation(n)[:batch_size]
-        return *self._shown(test, which), self._mask(len(which))
+        return *self._shown(test, which), mask
 
     def _shown(self, images: Images, which: Array) -> tuple[Array, Array]:
         """Inputs (T, B, n_in) and targets (T, B, 10) of some of the images."""

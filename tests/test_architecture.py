@@ -23,6 +23,7 @@ ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis
 SOLVERS = (
     *("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint"),
     "regularizer",
+    "robustness",
     "stability",
 )
 WITH_TORCH = (

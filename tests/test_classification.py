@@ -207,6 +207,12 @@ def test_closures_do_not_know_it_and_bad_targets_are_refused():
     assert named.provenance.settings["loss"] == "cross-entropy"
 
 
+def test_layers_have_the_loss_of_their_task():
+    task = get_task("lot-for-test", layers=[5, 4])
+    assert task.loss == "cross-entropy"
+    assert task.test_batch(50, 0)[0].shape == (2, 3, 3)  # its own three trials, a step for each layer
+
+
 def test_growth_without_bound_is_said():
     net = dataclasses.replace(linear(), W=5e3 * np.eye(3))
     curve = evaluate(net, Lot(T=60), [0, 0.3], trials=8).curves[0]

@@ -17,6 +17,7 @@ from fpanalysis.cli._report import table
 COMMANDS = (
     *("train", "inspect", "fixed-points", "shift", "stationary"),
     *("bias", "preference", "denoise", "regulator", "doctor", "regularizer"),
+    "robustness",
 )
 
 

@@ -129,8 +129,9 @@ def test_test_images_are_drawn_once_each():
     assert len(np.unique(some, axis=0)) == 449
     np.testing.assert_array_equal(images_of(task.test_batch(449, 1)).reshape(449, 64), some)
     assert (images_of(task.test_batch(449, 2)).reshape(449, 64) != some).any()
-    with pytest.raises(InputError, match="batch_size must be >= 1; found 0"):
-        task.test_batch(0, 0)
+    for draw in (task.batch, task.test_batch):
+        with pytest.raises(InputError, match="batch_size must be >= 1; found -1"):
+            draw(-1, 0)
 
 
 def test_score_is_the_class_after_the_last_step():

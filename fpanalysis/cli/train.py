@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,8 @@ def _report(task: Task, training: Training, output: Path) -> None:
     averaged = f"training loss, last {min(50, training.settings.steps)} steps"
     click.echo(f"{averaged:<31}{training.final_loss():.4g}")
     classes = task.loss == "cross-entropy"
+    if sigma == 0 and getattr(net, "multiplicative", 0):  # which levels of sigma do not tell: what is left is no noise
+        net = dataclasses.replace(net, multiplicative=0.0)
     if sigma > 0 or classes:
         _report_test(evaluate(net, task, sorted({0.0, sigma}), inputs=IMAGES if classes else TRIALS), sigma, classes)
     file = shlex.quote(str(output))

@@ -4,6 +4,7 @@ from fpanalysis.figures._axes import PANELS
 from fpanalysis.figures.attenuation import attenuation_figure, plot_attenuation, plot_transmission
 from fpanalysis.figures.bifurcations import SPECIAL_POINTS, plot_bifurcations
 from fpanalysis.figures.densities import densities_figure, density_figure, plot_density, plot_density_2d
+from fpanalysis.figures.flatness import flatness_figure, plot_hessian_spectrum, plot_noise_stability
 from fpanalysis.figures.incentive import (
     incentive_figure,
     phase_figure,
@@ -17,6 +18,7 @@ from fpanalysis.figures.maze import maze_figure, plot_maze
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_neurons, regularizer_figure
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
+from fpanalysis.figures.robustness import plot_jacobian_norms, plot_margins, plot_perturbed, robustness_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
 from fpanalysis.figures.stability import plot_spectrum, plot_top_exponent, stability_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
@@ -30,6 +32,7 @@ __all__ = [
     "densities_figure",
     "density_figure",
     "fixed_points_figure",
+    "flatness_figure",
     "incentive_figure",
     "learning_curves_figure",
     "loss_figure",
@@ -40,11 +43,16 @@ __all__ = [
     "plot_density",
     "plot_density_2d",
     "plot_fixed_points",
+    "plot_hessian_spectrum",
     "plot_incentive",
+    "plot_jacobian_norms",
     "plot_learning_curves",
     "plot_loss_curve",
+    "plot_margins",
     "plot_maze",
+    "plot_noise_stability",
     "plot_outputs",
+    "plot_perturbed",
     "plot_phase_diagram",
     "plot_regularizer",
     "plot_regularizer_neurons",
@@ -58,6 +66,7 @@ __all__ = [
     "plot_valley",
     "regularizer_figure",
     "regulator_figure",
+    "robustness_figure",
     "shift_figure",
     "stability_figure",
     "sweep_figure",

@@ -1,0 +1,215 @@
+"""fpanalysis flatness: how much a network's loss minds a change of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from fpanalysis.cli._options import WIDE
+from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+from fpanalysis.results import InputError, Status
+
+if TYPE_CHECKING:
+    from fpanalysis.models import Flatness, NoiseStability
+
+MODELS = 6  #: that a figure has room for
+PRODUCTS = {"steps": 96, "probes": 32}  #: with the Hessian
+WITH_NOISE = {"steps": 40, "probes": 12}  #: where the noise leaves more error than they do
+PAIRS = 24  #: of changed networks
+EIGENVALUES = 8
+SMALL = 0.05  #: change of the weights at which the curvature is told beside the Hessian's
+FALLING = 0.1  #: share of the loss that one step saves, from which on a network is not at a minimum
+UNITS = {
+    "weight": "each weight in units of its own size",
+    "group": "weights in units of their group's root mean square",
+    "absolute": "weights as they are",
+}
+
+
+class Judged(NamedTuple):
+    """A network, where its trials come from, its flatness and, if computed, its curve."""
+
+    name: str
+    source: str
+    flat: Flatness
+    curve: NoiseStability | None
+
+    @property
+    def ok(self) -> bool:
+        return self.flat.status.ok and (self.curve is None or self.curve.status.ok)
+
+
+@click.command(short_help="How much the loss minds a change of the weights: Hessian.", context_settings=WIDE)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--noise", type=click.FloatRange(min=0), help="Noise of the expected loss.  [default: training noise]")
+@click.option("--smoothed", type=click.FloatRange(min=0), help="Smooth kinks by this.  [default: see above]")
+@click.option("--scale", type=click.Choice(list(UNITS)), default="weight", show_default=True, help="Units of weights.")
+@click.option("--trials", type=click.IntRange(min=1), default=16, show_default=True, help="Of the training task.")
+@click.option(
+    "--runs", type=click.IntRange(min=2), default=8, show_default=True, help="Of the trials, each with noise."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of trials and probes.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
+@click.option("--figure", "figure_path", metavar="FILE", help="Draw loss against change, and spectra (.png, ...).")
+def command(
+    models: tuple[str, ...],
+    noise: float | None,
+    smoothed: float | None,
+    scale: str,
+    trials: int,
+    runs: int,
+    seed: int,
+    json_path: str | None,
+    figure_path: str | None,
+) -> None:
+    """How much the loss of each MODEL minds a change of its weights: the Hessian of the loss in them.
+
+    The loss is that expected at the training noise, on trials of the training task, and changes are measured relative
+    to each weight, so that networks compare (--scale). A change of every weight by a random share s of itself costs
+    s²/2 times the trace. 'step saves': the share of the loss that one best step down the gradient would save, next to
+    nothing at a minimum. 'rank': how many directions carry the trace. Errors at 95 %.
+
+    With kinks (ReLU) a quarter of the noise, where it enters the activation, smooths them. Else second derivatives miss
+    what kinks add: the status says so, and the curvature seen when weights are changed is printed beside.
+
+    \b
+    Example:
+      $ fpanalysis flatness model.pt
+    """
+    check_suffix("--figure", figure_path, FIGURE_TYPES)
+    check_outputs(json_path, figure_path)
+    if figure_path is not None and len(models) > MODELS:
+        raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
+    options = {"scale": scale, "smoothed": smoothed, "runs": runs}
+    judged = [_judged(model, noise, trials, seed, options, figure_path is not None) for model in models]
+    if json_path is not None:
+        document = {"schema": "fpanalysis.flatness/1", "models": [_document(one) for one in judged]}
+        write_json(json_path, document)
+    if figure_path is not None:
+        from fpanalysis.figures import flatness_figure
+
+        save_figure(figure_path, flatness_figure([(one.name, one.curve) for one in judged if one.curve is not None]))
+    if json_path != "-":
+        _print(judged, scale)
+        if figure_path is not None:
+            click.echo(f"Figure: {figure_path}")
+    if not all(one.ok for one in judged):
+        for one in judged:
+            if not one.ok:
+                click.echo(f"\n{one.name}: {one.flat.status if one.curve is None else _worst(one)}", err=True)
+        raise click.exceptions.Exit(3)
+
+
+def _judged(model: str, noise: float | None, trials: int, seed: int, options: dict[str, Any], drawn: bool) -> Judged:
+    import numpy as np
+
+    from fpanalysis.checkpoint import load
+    from fpanalysis.models import flatness, noise_stability
+
+    net = load(model)
+    batch, h0, source = _trials(net, trials, seed)
+    given = options | {"sigma": float(np.max(net.sigma)) if noise is None else noise, "h0": h0, "rng": seed}
+    products = WITH_NOISE if given["sigma"] else PRODUCTS
+    flat = flatness(net, batch, eigenvalues=EIGENVALUES, **products, **given)
+    if not (drawn or flat.status is Status.PIECEWISE) or flat.status is Status.DIVERGED:
+        return Judged(Path(model).stem, source, flat, None)
+    rms = max(flat.rms.values()) if options["scale"] == "absolute" else 1.0
+    levels = None if drawn else [SMALL * rms]
+    return Judged(Path(model).stem, source, flat, noise_stability(net, batch, levels, flat=flat, pairs=PAIRS, **given))
+
+
+def _trials(net: Any, trials: int, seed: int) -> tuple[Any, Any, str]:
+    """Batch, first states and words for them: of the task, else the conditions."""
+    import numpy as np
+
+    from fpanalysis.cli._batch import batch_of
+    from fpanalysis.tasks import remembered
+
+    task = remembered(net.info)
+    if task is None:
+        chosen = batch_of(net, seed=seed)
+        return chosen.batch, chosen.h0, chosen.source
+    if (net.n_in, net.n_out) != (task.n_in, task.n_out):
+        raise InputError(
+            f"the network has {net.n_in} input(s) and {net.n_out} output(s), but its task {task.name} has {task.n_in} "
+            f"and {task.n_out}"
+        )
+    inputs, targets, mask = (np.asarray(part, float) for part in task.batch(trials, seed))
+    h0 = np.asarray(task.initial_state(targets, net.N), float)
+    return (inputs, targets, mask), h0, f"{trials} trials of {task.name}"
+
+
+def _worst(one: Judged) -> Status:
+    return one.flat.status if not one.flat.status.ok or one.curve is None else one.curve.status
+
+
+def _print(judged: list[Judged], scale: str) -> None:
+    columns = ["model", "noise", "loss", "trace", "±", "top eigenvalue", "lowest", "rank", "step saves", "status"]
+    rows = []
+    for k, one in enumerate(judged, 1):
+        f = one.flat
+        name = str(k) if len(judged) > 1 else one.name[:16]
+        top = f"{number(float(f.eigenvalues[0]))}±{number(_error(f), 1)}"
+        numbers = [number(x) for x in (f.provenance.settings["sigma"], f.loss, f.trace)]
+        numbers += [number(f.trace_error, 1), top, number(f.lowest, 2), number(f.effective_rank, 2)]
+        saved = f"{100 * f.gain:.2g}%" if f.gain == f.gain else "-"
+        rows.append([name, *numbers, saved, _worst(one).value])
+    if len(judged) > 1:
+        click.echo("\n".join(f"{k}  {one.name}" for k, one in enumerate(judged, 1)))
+    table(columns, rows)
+    for k, one in enumerate(judged, 1):
+        head = f"{k}: " if len(judged) > 1 else ""
+        click.echo(click.wrap_text(head + " ".join(_findings(one)), width=88))
+    click.echo(click.wrap_text(f"Curvature in {UNITS[scale]}.", width=88))
+
+
+def _error(f: Flatness) -> float:
+    return float(max(f.eigenvalue_error[0], f.residual[0]))
+
+
+def _findings(one: Judged) -> list[str]:
+    """Sentences: what was analysed, where the curvature lies, and whether this is a minimum."""
+    f = one.flat
+    told = [f"{one.source}, {f.P} weights."]
+    if f.status is Status.DIVERGED:
+        return told
+    shares = sorted(f.by_group.items(), key=lambda item: -abs(item[1]))
+    told.append("Trace by " + ", ".join(f"{name} {number(value)}" for name, value in shares) + ".")
+    if f.gain != f.gain or f.gain > FALLING:
+        told.append("Not at a minimum of this loss: the gradient is large.")
+    tau = f.provenance.settings["smoothed"]
+    if tau:
+        told.append(f"Kinks are smoothed by {number(tau)}.")
+    if f.status is Status.PIECEWISE and one.curve is not None:
+        c = one.curve
+        k = int(abs(c.levels - SMALL).argmin())
+        s, bend, error = (number(float(part[k])) for part in (c.levels, c.curvature, c.curvature_error))
+        told.append(
+            f"When weights are changed by {s} the loss bends by {bend} ± {error}, with kinks; the trace holds the "
+            "smooth pieces alone."
+        )
+    return told
+
+
+def _document(one: Judged) -> dict[str, Any]:
+    """NaN and infinities become null when it is written."""
+    f, c = one.flat, one.curve
+    names = ("loss", "loss_error", "gradient_norm", "gain", "trace", "trace_error", "relative_trace")
+    more = ("relative_trace_error", "lowest", "lowest_residual", "frobenius", "frobenius_error", "effective_rank")
+    lists = ("levels", "loss", "excess", "error", "predicted", "curvature", "curvature_error", "remainder")
+    return {
+        "name": one.name,
+        "model": f.provenance.model,
+        "version": f.provenance.version,
+        "trials": one.source,
+        "settings": dict(f.provenance.settings),
+        "status": f.status.value,
+        **{name: getattr(f, name) for name in (*names, *more)},
+        **{name: dict(getattr(f, name)) for name in ("by_group", "by_group_error", "sizes", "rms")},
+        **{name: getattr(f, name).tolist() for name in ("eigenvalues", "residual", "eigenvalue_error")},
+        "curve": None
+        if c is None
+        else {name: getattr(c, name).tolist() for name in lists} | {"status": c.status.value, "order": c.order},
+    }
