@@ -116,7 +116,8 @@ def evaluate(
     task = get_task(task) if isinstance(task, str) else task
     listed = [networks] if isinstance(networks, Network | LipschitzRNN) else list(networks)
     stacked(listed)  # refuses networks that differ
-    _check_levels_mean_all(listed)
+    if sigma is None or np.any(np.asarray(sigma)):
+        check_levels_mean_all(listed)
     if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 4:
         raise InputError(f"trials must be a whole number >= 4, to tell bias from variance; found {trials!r}")
     trained = [float(np.max(net.sigma)) for net in listed]
@@ -172,7 +173,7 @@ def _scored(curves: tuple[LossCurve, ...], rate: Array, levels: Array, trained: 
     return Evaluation(curves, share[:, k], error[:, k], share[:, 0], own)
 
 
-def _check_levels_mean_all(networks: Sequence[Trained]) -> None:
+def check_levels_mean_all(networks: Sequence[Trained]) -> None:
     """Refuse multiplicative noise alone: no level of sigma would change it."""
     for net in networks:
         if isinstance(net, LipschitzRNN) and net.multiplicative and not np.any(net.sigma):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,24 @@ def test_loss_and_gradient(kind, loop):
             slope = (both[0] - both[1]) / 2e-5
             found = float((model.get_parameter(name).grad[m].numpy() * way).sum())
             assert found == pytest.approx(slope, rel=1e-6, abs=1e-8), name
+
+
+def test_the_cross_entropy():
+    """The same slopes as of the readings by the numpy loss; their derivatives are tested above."""
+    model, batch = stack(), trials("independent")
+    classes = torch.nn.functional.one_hot(batch.targets.argmax(-1), D).double()
+    batch = dataclasses.replace(batch, targets=classes)
+    core = AutomaticGradient(model, loss="cross-entropy")
+    losses = core(batch)
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    logs = core.readings(batch).log_softmax(-1)
+    weight = batch.mask[batch.seed] / batch.mask[batch.seed].sum((1, 2), keepdim=True)
+    wanted = -(weight[..., None] * classes[batch.seed] * logs).sum((1, 2, 3))
+    wanted.sum().backward()
+    torch.testing.assert_close(losses, wanted.detach(), rtol=1e-12, atol=0)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(found[name], p.grad, rtol=1e-11, atol=1e-14)
 
 
 def test_a_second_call_starts_anew():

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 import fpanalysis as fpa
 from fpanalysis.cli import main
-from fpanalysis.models import evaluate, sweep, train, train_study
+from fpanalysis.figures import learning_curves_figure
+from fpanalysis.models import evaluate, read_study, sweep, train, train_study
 from fpanalysis.models._outcome import constant_loss
 from fpanalysis.tasks import get_task
 
@@ -185,6 +186,17 @@ def test_the_loss_of_a_network_whose_law_is_known(kind):
 def test_multiplicative_noise_alone_has_no_levels():
     with pytest.raises(fpa.InputError, match=r"multiplicative noise .here 0.9. is scaled along with sigma"):
         evaluate(neuron(sigma=0), "regulator", [0, 0.1], inputs=1)
+    test = evaluate(neuron(sigma=0), get_task("regulator", c=0.2), 0, inputs=1)
+    np.testing.assert_allclose(test.loss, [[0.01]], rtol=1e-5)  # without any noise
+
+
+def test_a_folder_leaves_out_what_has_no_levels(tmp_path):
+    nets = train("regulator", sigma=[0.2, 0.0], multiplicative=0.1, **QUICK | {"size": None}).networks
+    for name, net in zip("ab", nets, strict=True):
+        fpa.save(net, tmp_path / f"{name}.pt")
+    judged = run("preference", tmp_path, "--noise", "0,0.2", "--trials", 4)
+    assert judged.exit_code == 3
+    assert "left out b: multiplicative noise" in judged.stderr
 
 
 def test_networks_are_judged_by_their_form(study):
@@ -262,6 +274,8 @@ def test_a_study_s_table_has_no_placement(tmp_path):
     options = ("--form", "lipschitz", "--seeds", 2, "--size", 4, "--steps", 5, "--batch", 2, "--joint")
     result = run("train", TASK, *options, "-o", tmp_path / "study")
     assert "activation  noise  trained" in result.stdout
+    study = read_study(tmp_path / "study")
+    assert learning_curves_figure(study).axes[0].get_title() == "tanh, Lipschitz RNN"
 
 
 def test_a_folder_is_judged_by_form(file, tmp_path):
@@ -269,3 +283,6 @@ def test_a_folder_is_judged_by_form(file, tmp_path):
     judged = run("preference", tmp_path, "--noise", "0,0.4", "--trials", 4, "--json", "-")
     groups = json.loads(judged.stdout)["groups"]
     assert [(g["placement"], g["sigma"]) for g in groups] == [("lipschitz", 0.4)]
+    alone = run("preference", file, "--noise", "0,0.4", "--trials", 4, "--json", "-")
+    assert json.loads(alone.stdout)["groups"] == groups
+    assert "--steps is for a single CTRNN" in run("preference", file, "--steps", 9).stderr

@@ -59,19 +59,23 @@ def judge_folder(
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Trained], dict[str, str]]:
-    """The networks in `folder` by file name, and why the other files *.pt, and networks that were to be, are none."""
+    """The networks in `folder`, or in that one file, by file name, and why the other files *.pt, and networks that were
+    to be, are none."""
     from fpanalysis.checkpoint import load
+    from fpanalysis.models.evaluation import check_levels_mean_all
     from fpanalysis.models.sweep import task_of
 
     networks: dict[str, Trained] = {}
-    left_out = _failed(folder)
+    alone = folder.is_file()
+    left_out = {} if alone else _failed(folder)
     seen: dict[tuple[Any, ...], str] = {}
-    for path in sorted(folder.glob("*.pt")):
+    for path in [folder] if alone else sorted(folder.glob("*.pt")):
         if path.stem in left_out:
             continue
         try:
             net = load(path)
             task = task_of(net)
+            check_levels_mean_all([net])
         except InputError as error:
             left_out[path.stem] = str(error).removeprefix(f"{path}: ")
             continue
@@ -190,8 +194,9 @@ def findings(groups: Sequence[Group]) -> list[str]:
             continue
         needed = sum(numbers["ratio"] > NEEDED for numbers, _ in rows)
         unknown = sum(numbers["ratio"] != numbers["ratio"] for numbers, _ in rows)
+        who = "Lipschitz RNNs" if placement == "lipschitz" else f"Noise {placement}"
         sentences.append(
-            f"Noise {placement}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED})"
+            f"{who}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED})"
             f"{_unknown(unknown)}; the least loss lies at half the training noise or beyond in "
             f"{_near(rows, 'preferred')}, the least bias² in {_near(rows, 'preferred_bias2')}."
         )

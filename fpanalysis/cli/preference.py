@@ -67,7 +67,7 @@ def command(
 
     MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
     task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
-    that are no network of a task are named and left out (exit status 3).
+    that are no network of a task are named and left out (exit status 3). A Lipschitz RNN is judged in that way too.
 
     \b
     Example:
@@ -93,14 +93,16 @@ def command(
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
+    swept = Path(model).is_dir() or _holds_lipschitz(model)
     if trials is None:
-        trials = FOLDER_RUNS if Path(model).is_dir() else RUNS
+        trials = FOLDER_RUNS if swept else RUNS
     if 0 < trials < 4 or trials < 0:
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
-    if Path(model).is_dir():
+    if swept:
         if steps is not None:
             raise InputError(
-                "--steps is for a single network: the networks of a folder are judged on their tasks' trials"
+                "--steps is for a single CTRNN: the networks of a folder, and Lipschitz RNNs, are judged on the trials "
+                "of their tasks"
             )
         return judge_folder(Path(model), noise, trials, seed, json_path, figure_path)
     import numpy as np
@@ -128,6 +130,14 @@ def command(
     if not curve.ok:
         _explain(curve)
         raise click.exceptions.Exit(3)
+
+
+def _holds_lipschitz(model: str) -> bool:
+    """Whether that file holds a network whose loss can be sampled but not predicted."""
+    from fpanalysis.checkpoint import load
+    from fpanalysis.lipschitz import LipschitzRNN
+
+    return isinstance(load(model), LipschitzRNN)
 
 
 def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:

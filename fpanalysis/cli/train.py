@@ -99,6 +99,15 @@ def command(
       next: fpanalysis shift model.pt --noise 0:0.5
 
     \b
+      $ fpanalysis train flip-flop --form lipschitz --noise 0.5 --multiplicative 0.05 -o bits.pt
+      wrote bits.pt: tanh, N = 64, lipschitz form, sigma = 0.5, multiplicative = 0.05
+      training loss, last 50 steps   0.03279
+      test loss at noise 0.5         0.03195 +- 0.0002
+      test loss, noise removed       0.01298
+      R = removed / at noise         0.406
+      next: fpanalysis preference bits.pt
+
+    \b
       $ fpanalysis train regulator --noise 0.1,0.5 --placement in,out --seeds 4 -o regulators
       regulators: regulator, 16 of 16 networks trained
     \b

@@ -74,7 +74,8 @@ def _panels(groups: Sequence[StudyGroup]) -> list[list[StudyGroup]]:
 
 def _title(group: StudyGroup, study: Study) -> str:
     first = group.first
-    parts = [first.activation_name, f"noise {first.placement}"]
+    lipschitz = study.settings.get("form") == "lipschitz"
+    parts = [first.activation_name, "Lipschitz RNN" if lipschitz else f"noise {first.placement}"]
     parts += [f"N = {first.size}"] if len({network.size for network in study.networks}) > 1 else []
     parts += [f"γ = {first.gamma:g}"] if len({network.gamma for network in study.networks}) > 1 else []
     return ", ".join(parts)

@@ -61,7 +61,8 @@ def styles_of(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
 
 
 def _name(group: Group) -> str:
-    return f"{group.activation}, noise {group.placement}{group.apart}"
+    where = "Lipschitz RNN" if group.placement == "lipschitz" else f"noise {group.placement}"
+    return f"{group.activation}, {where}{group.apart}"
 
 
 def sweep_figure(sweep: Sweep) -> Any:
