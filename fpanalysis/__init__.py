@@ -56,6 +56,8 @@ _EXPORTS = {
     "loss_curve": "fpanalysis.moments",
     "Lyapunov": "fpanalysis.stability",
     "lyapunov": "fpanalysis.stability",
+    "TrialExponents": "fpanalysis.stability",
+    "trial_exponents": "fpanalysis.stability",
     "Contraction": "fpanalysis.stability",
     "contraction_certificates": "fpanalysis.stability",
     "ExponentBounds": "fpanalysis.stability",

@@ -9,8 +9,6 @@ from fpanalysis.results import InputError
 if TYPE_CHECKING:
     from typing import Any
 
-    from fpanalysis.network import Network
-
 TRIALS = 32  #: inputs drawn from a task whose inputs change in time
 
 
@@ -22,7 +20,7 @@ class Batch(NamedTuple):
     source: str
 
 
-def in_its_loop(net: Network) -> Network:
+def in_its_loop(net: Any) -> Any:
     """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`).
 
     Raises
@@ -35,6 +33,8 @@ def in_its_loop(net: Network) -> Network:
     task = remembered(net.info)
     if task is None or task.feedback is None or net.moved:
         return net
+    if net.form == "lipschitz":
+        raise InputError(f"the loop of task {task.name} can be closed for CTRNNs only; found a Lipschitz RNN")
     if (net.n_in, net.n_out) != (task.n_in, task.n_out):
         raise InputError(
             f"the network has {net.n_in} input(s) and {net.n_out} output(s), but its task {task.name}, whose loop is "
@@ -45,7 +45,7 @@ def in_its_loop(net: Network) -> Network:
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
 
 
-def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
+def batch_of(net: Any, steps: int | None = None, seed: int = 0) -> Batch:
     """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
     no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
 
