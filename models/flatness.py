@@ -41,7 +41,8 @@ SETTLED = 1e-2  #: residual of an eigenvalue, as a share of the largest, up to w
 
 @dataclass(frozen=True, eq=False)
 class Flatness:
-    """Of the Hessian H (P, P) of the loss in the weights, in the units of `scale`; errors are half-widths at 95 %.
+    """Of the Hessian H (P, P) of the loss in the weights, in the units of `scale`; errors are half-widths at 95 %,
+    over noise and probes, for the trials given.
 
     Attributes
     ----------

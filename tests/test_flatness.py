@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from problems import random_network
 
 import fpanalysis as fpa
 from fpanalysis.models import flatness
@@ -15,6 +15,7 @@ from fpanalysis.models._krylov import basis, half_width, remaining, two_way
 from fpanalysis.models._landscape import Landscape
 from fpanalysis.tasks import Feedback
 
+NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
 N, T, B, D = 4, 6, 5, 2
 NAMES = ("W", "b", "W_in", "W_out", "b_out")
 
@@ -276,7 +277,7 @@ def test_closed_loop_by_second_differences():
 
 
 def test_only_weights_that_exist_and_are_trained_are_varied():
-    net = fpa.load("examples/networks/feedforward-relu-in-0.5.pt")
+    net = fpa.load(NETWORKS / "feedforward-relu-in-0.5.pt")
     task = fpa.tasks.remembered(net.info)
     data = task.batch(4, 0)
     sizes = Landscape(net, data).settings["parameters"]
@@ -341,9 +342,37 @@ def test_what_is_refused(change, message):
 
 
 def test_wrong_networks_are_refused():
-    loop = fpa.closed_loop(random_network(3), 0.1) if random_network(3).n_in == random_network(3).n_out else None
     with pytest.raises(fpa.InputError, match="net must be"):
         flatness(torch.nn.RNN(1, 2), batch())
-    if loop is not None:
-        with pytest.raises(fpa.InputError, match="in a closed loop"):
-            flatness(loop, batch())
+    steered = fpa.closed_loop(fpa.Network(W=np.eye(2) / 2, W_in=np.ones((2, 1)), W_out=np.ones((1, 2))), 0.1)
+    with pytest.raises(fpa.InputError, match="in a closed loop"):
+        flatness(steered, batch())
+
+
+def test_lipschitz_network_in_its_matrices_as_they_enter_the_step():
+    """A and W, not what they were trained through, by brute force."""
+    pytest.importorskip("fpanalysis.models.lipschitz", reason="the stack of Lipschitz RNNs")
+    rng = np.random.default_rng(6)
+    parts = {name: rng.standard_normal((N, N)) / 2 for name in ("A", "W")}
+    parts |= {"b": rng.standard_normal(N), "W_in": rng.standard_normal((N, 1)), "W_out": rng.standard_normal((D, N))}
+    info = {fpa.LipschitzRNN.BETWEEN: {"skew": 0.75, "shrink": 0.01}}
+    net, data = fpa.LipschitzRNN(**parts, gamma=0.2, info=info), batch()
+    u, y, w = (torch.tensor(part) for part in data)
+
+    def loss(A, W, b, W_in, W_out):
+        h, total = torch.zeros(B, N, dtype=torch.float64), 0.0
+        for t in range(T):
+            h = h + 0.2 * (h @ A.T + torch.tanh(h @ W.T + u[t] @ W_in.T + b))
+            total = total + (w[t] * (h @ W_out.T - y[t]) ** 2).sum()
+        return total / w.sum()
+
+    start = tuple(torch.tensor(part) for part in parts.values())
+    rows = torch.autograd.functional.hessian(loss, start)
+    H = torch.cat([torch.cat([x.reshape(p.numel(), -1) for x in row], 1) for p, row in zip(start, rows, strict=True)])
+    found = flatness(net, data)
+    assert dict(found.sizes) == {name: part.size for name, part in parts.items()}
+    np.testing.assert_allclose(found.trace, np.trace(H), rtol=1e-9)
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(H)[::-1][:5], rtol=1e-9)
+    noisy = flatness(net, data, sigma=0.2, runs=3)
+    assert noisy.loss_error > 0
+    assert noisy.status.ok
