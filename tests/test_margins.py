@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from problems import random_network
 
 import fpanalysis as fpa
@@ -94,9 +95,9 @@ def test_of_a_linear_network_all_three_are_the_distance_to_the_nearest_hyperplan
 @pytest.mark.parametrize("form", list(FORMS))
 def test_what_is_found_changes_the_class_and_is_never_less_than_what_is_proven(form, norm):
     net = classifier(form, N=12, gain=1.2)
-    inputs, targets, mask = labelled(net, B=20)
+    inputs, targets, mask = labelled(net, B=10)
     m = fpa.margins(net, (inputs, targets, mask), norm=norm)
-    z, label, rows = outputs(net, inputs + m.perturbation), targets[-1].argmax(axis=1), np.arange(20)
+    z, label, rows = outputs(net, inputs + m.perturbation), targets[-1].argmax(axis=1), np.arange(10)
     own = z[rows, label].copy()
     z[rows, label] = -np.inf
     assert (z.max(axis=1) >= own - 1e-12).all()
@@ -185,12 +186,12 @@ def test_the_global_constant_bounds_differences_between_any_inputs(form, norm):
 def test_a_contracting_network_gains_from_the_constant_that_holds_everywhere():
     """With inputs far out the slopes there say nothing of those on the way to the boundary; the weighted norm does."""
     net = classifier("rate", gain=0.2)
-    inputs, targets, mask = labelled(net, T=40, B=6)
+    inputs, targets, mask = labelled(net, T=30, B=4)
     m = fpa.margins(net, (inputs, targets, mask))
     assert np.isfinite(m.lipschitz)
     z, label = outputs(net, inputs), targets[-1].argmax(axis=1)
     others = np.where(np.eye(3, dtype=bool)[label], -np.inf, z).max(axis=1)
-    assert (m.proven >= (z[np.arange(6), label] - others) / m.lipschitz * (1 - 1e-9)).all()
+    assert (m.proven >= (z[np.arange(4), label] - others) / m.lipschitz * (1 - 1e-9)).all()
     assert (m.proven <= m.found).all()
 
 
@@ -243,6 +244,21 @@ def test_an_input_that_does_nothing_and_a_run_that_diverges():
     assert set(m.statuses) == {fpa.Status.DIVERGED}
     assert np.isnan(m.local).all()
     assert np.isnan(m.spectral).all()
+
+
+def test_an_imported_cell_has_margins_of_which_nothing_is_proven():
+    torch.manual_seed(0)
+    cell = fpa.models.from_torch(torch.nn.GRU(2, 4).double())
+    inputs, targets, mask = np.random.default_rng(0).normal(size=(3, 5, 2)), np.zeros((3, 5, 4)), np.ones((3, 5))
+    h = np.zeros((5, 4))
+    for u in inputs:
+        h = cell.step(h, u)
+    targets[:, np.arange(5), cell.output(h).argmax(axis=1)] = 1
+    m = fpa.margins(cell, (inputs, targets, mask))
+    assert m.status.ok
+    assert (m.local > 0).all()
+    assert m.found == pytest.approx(m.local, rel=0.5)
+    assert not m.proven.any()
 
 
 @pytest.mark.parametrize(

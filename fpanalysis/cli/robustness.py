@@ -78,12 +78,12 @@ def command(
       2  noisy: 128 test trials of digits
                                                               s. & p.
       model   measure       clean   white 0.3   mult. 0.4         0.1  local  found  proven  Jacobian
-          1  accuracy  0.945±0.04  0.765±0.04  0.883±0.04  0.856±0.04  0.412  0.376  0.0451      33.2
-          2  accuracy  0.977±0.03   0.83±0.04  0.913±0.03  0.904±0.03  0.528  0.477  0.0539      22.2
+          1  accuracy  0.961±0.04   0.77±0.04  0.904±0.03  0.872±0.04  0.434  0.421   0.055      27.7
+          2  accuracy  0.961±0.04  0.824±0.04  0.906±0.03  0.901±0.03  0.482  0.459  0.0614      22.4
       ...
       Differences from model 1, trial by trial:
-      model        clean    white 0.3    mult. 0.4  s. & p. 0.1       found
-          2  0.0312±0.03  0.0654±0.02  0.0303±0.02  0.0479±0.02  0.101±0.02
+      model  clean    white 0.3     mult. 0.4  s. & p. 0.1        found
+          2    0±0  0.0547±0.02  0.00195±0.01  0.0293±0.02  0.0379±0.01
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)

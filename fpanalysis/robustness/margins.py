@@ -46,7 +46,7 @@ class Margins:
 
     local: Array  #: (B,)
     found: Array  #: (B,), inf where no perturbation was found
-    proven: Array  #: (B,), NaN where not asked for
+    proven: Array  #: (B,), NaN where not asked for; 0, which says nothing, of an imported cell
     perturbation: Array  #: (T, B, n_in), that of `found`; zero of a misclassified trial, NaN where none was found
     label: Index | None  #: (B,), the class wanted
     predicted: Index | None  #: (B,), the class by the largest output
