@@ -9,7 +9,7 @@ from fpanalysis.results import InputError
 if TYPE_CHECKING:
     from typing import Any
 
-    from fpanalysis.network import Network
+    from fpanalysis.checkpoint import Trained
 
 TRIALS = 32  #: inputs drawn from a task whose inputs change in time
 
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     source: str
 
 
-def in_its_loop(net: Network) -> Network:
+def in_its_loop(net: Trained) -> Any:
     """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`).
 
     Raises
@@ -41,11 +41,16 @@ def in_its_loop(net: Network) -> Network:
             f"to be closed, has {task.n_in} and {task.n_out}"
         )
     from fpanalysis.closed_loop import closed_loop
+    from fpanalysis.network import Network
 
+    if not isinstance(net, Network):
+        raise InputError(
+            f"a Lipschitz RNN in the closed loop of its task {task.name} is judged by 'fpanalysis preference' only"
+        )
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
 
 
-def batch_of(net: Network, steps: int | None = None, seed: int = 0) -> Batch:
+def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
     """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
     no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
 
