@@ -117,7 +117,7 @@ def load_ctrnn(path: str | os.PathLike[str], what: str) -> Network:
     if not isinstance(net, Network):
         raise InputError(
             f"{path} holds a Lipschitz RNN, and {what} is of CTRNNs (fpanalysis.Network) only; for it there are "
-            "'fpanalysis inspect', 'fixed-points', 'stationary', 'stability' and 'preference'"
+            "'fpanalysis inspect', 'fixed-points', 'stability', 'regularizer' and 'preference'"
         )
     return net
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation
 from fpanalysis.checks import number_or_vector, of_shape
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
@@ -88,7 +89,7 @@ def feedforward(
     )
 
 
-def layer_sizes(net: Network) -> tuple[int, ...] | None:
+def layer_sizes(net: Network | LipschitzRNN) -> tuple[int, ...] | None:
     """(n_1, ..., n_L) of a network that :func:`feedforward` made, checked against its weights; None for any other."""
     sizes = net.info.get(NOTE)
     if not isinstance(sizes, list | tuple) or not all(type(n) is int and n > 0 for n in sizes):

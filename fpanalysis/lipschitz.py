@@ -90,7 +90,7 @@ class LipschitzRNN(System):
         ) -> None: ...
 
     form: ClassVar[str] = "lipschitz"
-    moved: ClassVar[int] = 0  #: a closed loop is for a `Network` (`Network.moved`)
+    moved: ClassVar[int] = 0  #: no point, see `Network.moved`
     BETWEEN: ClassVar[str] = "between"  #: where `info` keeps skew and shrink of the form that A and W were trained in
 
     A: Array

@@ -286,3 +286,21 @@ def test_a_folder_is_judged_by_form(file, tmp_path):
     alone = run("preference", file, "--noise", "0,0.4", "--trials", 4, "--json", "-")
     assert json.loads(alone.stdout)["groups"] == groups
     assert "--steps is for a single CTRNN" in run("preference", file, "--steps", 9).stderr
+
+
+@pytest.mark.parametrize("command", ["regularizer", "stability"])
+def test_further_commands_take_the_file(file, command):
+    options = ("--steps", 20) if command == "regularizer" else ()
+    result = run(command, file, "--json", "-", *options)
+    assert result.exit_code in (0, 3), result.output
+    assert json.loads(result.stdout)["schema"] == f"fpanalysis.{command}/1"
+
+
+def test_a_closed_loop_is_left_to_sampling(tmp_path):
+    task = {"size": 4, "steps": 2, "batch": 2, "form": "lipschitz"}
+    fpa.save(train("maze", **task).network(), tmp_path / "net.pt")
+    refused = run("regularizer", tmp_path / "net.pt")
+    assert refused.exit_code == 1
+    assert "a Lipschitz RNN in the closed loop of its task" in refused.stderr
+    judged = run("preference", tmp_path / "net.pt", "--noise", "0,0.1", "--trials", 4, "--json", "-")
+    assert json.loads(judged.stdout)["groups"][0]["placement"] == "lipschitz"

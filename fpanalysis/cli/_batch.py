@@ -9,6 +9,8 @@ from fpanalysis.results import InputError
 if TYPE_CHECKING:
     from typing import Any
 
+    from fpanalysis.checkpoint import Trained
+
 TRIALS = 32  #: inputs drawn from a task whose inputs change in time
 
 
@@ -20,7 +22,7 @@ class Batch(NamedTuple):
     source: str
 
 
-def in_its_loop(net: Any) -> Any:
+def in_its_loop(net: Trained) -> Any:
     """`net` with the point that it moves, if its task closes the loop (see :func:`fpanalysis.closed_loop`).
 
     Raises
@@ -33,19 +35,22 @@ def in_its_loop(net: Any) -> Any:
     task = remembered(net.info)
     if task is None or task.feedback is None or net.moved:
         return net
-    if net.form == "lipschitz":
-        raise InputError(f"the loop of task {task.name} can be closed for CTRNNs only; found a Lipschitz RNN")
     if (net.n_in, net.n_out) != (task.n_in, task.n_out):
         raise InputError(
             f"the network has {net.n_in} input(s) and {net.n_out} output(s), but its task {task.name}, whose loop is "
             f"to be closed, has {task.n_in} and {task.n_out}"
         )
     from fpanalysis.closed_loop import closed_loop
+    from fpanalysis.network import Network
 
+    if not isinstance(net, Network):
+        raise InputError(
+            f"a Lipschitz RNN in the closed loop of its task {task.name} is judged by 'fpanalysis preference' only"
+        )
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
 
 
-def batch_of(net: Any, steps: int | None = None, seed: int = 0) -> Batch:
+def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
     """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
     no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
 

@@ -143,6 +143,7 @@ def _judged(
     from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import batch_of, in_its_loop
     from fpanalysis.moments import loss_curve
+    from fpanalysis.network import Network
     from fpanalysis.results import Status
     from fpanalysis.tasks import remembered
 
@@ -156,10 +157,10 @@ def _judged(
     levels = np.linspace(0, 1.5 * sigma, 7) if drawn else np.array([sigma])
     at = abs(levels - sigma).argmin()
     curve: LossCurve | tuple[Array, Array]
-    if kind == "squared error" and (task is None or task.held):
+    if kind == "squared error" and (task is None or task.held) and isinstance(net, Network):
         curve = loss_curve(net, chosen.batch, levels, h0=chosen.h0)
         loss = Loss(kind, float(curve.loss[at]), float("nan"), curve.status)
-    else:  # the closure knows no other loss, and takes minutes where inputs change
+    else:  # the closure knows no other loss and no Lipschitz RNN, and takes minutes where inputs change
         values, errors = np.transpose([_sampled(net, chosen, kind, float(level), seed) for level in levels])
         status = Status.OK if np.isfinite(values[at]) else Status.DIVERGED
         loss = Loss(kind, float(values[at]), float(errors[at]), (status,))
