@@ -33,7 +33,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fpanalysis shift examples/networks/function-approximation-relu-in-0.5.pt --noise 0:0.5 --figure demo-output/shift.png
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev
 	$(BIN)/ruff check .

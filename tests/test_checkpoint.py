@@ -115,7 +115,9 @@ def test_numpy_values_in_the_notes_become_plain(tmp_path):
     }
 
 
-@pytest.mark.parametrize("value", [torch.ones(2), {1, 2}, object(), 1j, [np.ones(2), print]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [torch.ones(2), {1, 2}, object(), 1j, [np.ones(2), print]], ids=lambda value: type(value).__name__
+)
 def test_notes_that_could_not_be_loaded_again_are_not_saved(value, tmp_path):
     with pytest.raises(InputError, match=r"info\['x'\] holds a"):
         fpa.save(network(info={"x": value}), tmp_path / "net.pt")
