@@ -141,14 +141,14 @@ def _judged(
     import numpy as np
 
     from fpanalysis.checkpoint import load
-    from fpanalysis.cli._batch import batch_of, in_its_loop
+    from fpanalysis.cli._batch import batch_of, in_its_loop, own_noise
     from fpanalysis.moments import loss_curve
+    from fpanalysis.network import Network
     from fpanalysis.results import Status
     from fpanalysis.tasks import remembered
 
     net = in_its_loop(load(model))
-    own = max(float(np.max(net.sigma)), net.multiplicative)
-    sigma = own if noise is None else noise
+    sigma = own_noise(net) if noise is None else noise
     if not sigma:
         raise InputError(f"--noise must be given: {model} was trained without noise, as de-noised networks are")
     task, chosen = remembered(net.info), batch_of(net, steps, seed)
@@ -156,7 +156,7 @@ def _judged(
     levels = np.linspace(0, 1.5 * sigma, 7) if drawn else np.array([sigma])
     at = abs(levels - sigma).argmin()
     curve: LossCurve | tuple[Array, Array]
-    if kind == "squared error" and (task is None or task.held):
+    if isinstance(net, Network) and kind == "squared error" and (task is None or task.held):
         curve = loss_curve(net, chosen.batch, levels, h0=chosen.h0)
         loss = Loss(kind, float(curve.loss[at]), float("nan"), curve.status)
     else:  # the closure knows no other loss, and takes minutes where inputs change
@@ -168,21 +168,11 @@ def _judged(
     return Judged(Path(model).stem, net, chosen.source, sigma, loss, curve, expansions)
 
 
-def _noise_of(net: Network, sigma: float) -> dict[str, Any]:
-    """The network's noise, additive and on the increment, at such a size of the larger one."""
-    import numpy as np
-
-    own = max(float(np.max(net.sigma)), net.multiplicative)
-    if not own:
-        return {"sigma": sigma}
-    return {"sigma": sigma / own * net.sigma, "multiplicative": sigma / own * net.multiplicative}
-
-
 def _sampled(net: Network, chosen: Batch, loss: str, sigma: float, seed: int) -> tuple[float, float]:
+    from fpanalysis.cli._batch import noise_at
     from fpanalysis.regularizer import expected_loss
 
-    noise = _noise_of(net, sigma) if sigma else {"sigma": 0.0}
-    return expected_loss(net, chosen.batch, loss, **noise, h0=chosen.h0, rng=seed)
+    return expected_loss(net, chosen.batch, loss, **noise_at(net, sigma), h0=chosen.h0, rng=seed)
 
 
 def _sizes(net: Network, sigma: float, asked: float | None) -> list[float]:
@@ -201,10 +191,11 @@ def _inside(net: Network) -> bool:
 
 def _expansion(net: Network, chosen: Batch, loss: str, sigma: float, size: float) -> Expansion:
     """About f smoothed by noise of the profile of the network's and that size."""
+    from fpanalysis.cli._batch import noise_at
     from fpanalysis.regularizer import regularizer
 
     smoothed = size * net.noise_profile if size else None
-    noise = _noise_of(net, sigma)
+    noise = noise_at(net, sigma)
     found = regularizer(net, chosen.batch, loss, **noise, h0=chosen.h0, smoothed=smoothed, pairs=0)
     return Expansion(size, size if _inside(net) else 0.0, found)
 

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import of_shape
 from fpanalysis.feedforward import layer_sizes
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError
 
@@ -16,7 +17,7 @@ STEPS = 200  #: of a trial of a recurrent network
 
 
 def held(
-    net: Network,
+    net: Network | LipschitzRNN,
     inputs: ArrayLike | None = None,
     targets: ArrayLike | None = None,
     steps: int | None = None,
@@ -42,7 +43,7 @@ def held(
     InputError
         If inputs or targets are missing or do not fit, or a feedforward network is given too few steps.
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, Network | LipschitzRNN):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
     if inputs is None and targets is None:
         inputs, targets = net.conditions, net.targets
@@ -52,7 +53,7 @@ def held(
         )
     u = of_shape("inputs", inputs, (None, net.n_in))
     z = of_shape("targets", targets, (len(u), net.n_out))
-    depth = len(layer_sizes(net) or ())
+    depth = len((layer_sizes(net) if isinstance(net, Network) else None) or ())
     T = _whole("steps", steps, depth or STEPS)
     last = _whole("counted", counted, 1 if depth else max(1, T // 2))
     if depth and T - last < depth - 1:

@@ -53,6 +53,11 @@ class Lyapunov:
         return float(self.error[0])
 
     @property
+    def noise(self) -> float:
+        """The largest coefficient of the noise, additive or on the increment."""
+        return max(float(np.max(self.sigma)), self.multiplicative)
+
+    @property
     def ok(self) -> bool:
         return self.status.ok
 
