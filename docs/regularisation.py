@@ -1,8 +1,8 @@
 """The page docs/regularisation.md: what training noise did to classifiers of digits, claim by claim.
 
-    python docs/regularisation.py train NETWORKS        train all networks into the folder NETWORKS (half an hour)
-    python docs/regularisation.py measure NETWORKS      measure those that regularisation.json does not have yet
-    python docs/regularisation.py                       write the page again, after a change of the words below
+python docs/regularisation.py train NETWORKS        train all networks into the folder NETWORKS (half an hour)
+python docs/regularisation.py measure NETWORKS      measure those that regularisation.json does not have yet
+python docs/regularisation.py                       write the page again, after a change of the words below
 """
 
 from __future__ import annotations

@@ -170,6 +170,13 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(other.loss, 1e12 * curve.loss, rtol=1e-6)
 
 
+def test_powers_that_overflow_have_diverged():
+    """A covariance of 4^260, whose square has no number."""
+    net = fpa.Network(W=[[2.0]], b=[1.0], activation="softplus", gamma=1.0, sigma=0.1)
+    batch = np.zeros((260, 1, 0)), np.zeros((260, 1, 1)), np.eye(260)[-1][:, None]
+    assert fpa.loss_curve(net, batch, [0.1]).status == (fpa.Status.DIVERGED,)
+
+
 def test_what_grows_without_bound_has_diverged():
     net = fpa.Network(W=[[3.0]], b=[1.0], sigma=0.3, gamma=0.5)
     batch = np.zeros((200, 1, 0)), np.ones((200, 1, 1)), np.ones((200, 1))

@@ -98,3 +98,18 @@ def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
         h0 = np.hstack([task.initial_state(targets, net.N - net.moved), loop.start(inputs)])
         inputs, source = inputs[..., :0], f"{source} in a closed loop"
     return Batch((inputs, targets, mask), h0, source)
+
+
+def own_noise(net: Network) -> float:
+    """The largest coefficient of the training noise, additive or on the increment."""
+    import numpy as np
+
+    return max(float(np.max(net.sigma)), net.multiplicative)
+
+
+def noise_at(net: Network, level: float) -> dict[str, Any]:
+    """Arguments for the network's noise, both kinds, with `level` as its largest coefficient."""
+    own = own_noise(net)
+    if not own or not level:
+        return {"sigma": level, "multiplicative": 0.0}
+    return {"sigma": level / own * net.sigma, "multiplicative": level / own * net.multiplicative}

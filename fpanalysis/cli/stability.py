@@ -28,22 +28,25 @@ class Run(NamedTuple):
     start: tuple[float, ...] | None
     seed: int
 
-    def exponents(self, net: Network, u: Any, sigma: Any, k: int) -> Lyapunov:
+    def exponents(self, net: Network, u: Any, level: float, k: int) -> Lyapunov:
         import numpy as np
 
+        from fpanalysis.cli._batch import noise_at
         from fpanalysis.stability import lyapunov
 
         start = None if self.start is None else np.array(self.start)
         if start is not None and len(start) == 1:
             start = np.full(net.N, start[0])
-        return lyapunov(net, u, sigma, min(k, net.N), self.steps, start=start, rng=self.seed)
+        noise = noise_at(net, level)
+        return lyapunov(net, u, k=min(k, net.N), steps=self.steps, **noise, start=start, rng=self.seed)
 
 
 class Judged(NamedTuple):
-    """A network, its exponents at each noise level, what is proven of it, and its bounds."""
+    """A network, its training noise, its exponents at each noise level, what is proven of it, and its bounds."""
 
     name: str
     net: Network
+    trained: float
     levels: list[Lyapunov]
     proofs: list[Contraction]
     bounds: ExponentBounds | None
@@ -56,7 +59,7 @@ class Judged(NamedTuple):
     @property
     def ends(self) -> list[Lyapunov]:
         """At the least noise, and at the training noise if it is among the levels, else at the most."""
-        trained = [level for level in self.levels[1:] if _sigma(level) == _sigma(self.net)]
+        trained = [level for level in self.levels[1:] if level.noise == self.trained]
         return [self.levels[0], *(trained or self.levels[1:])[-1:]]
 
 
@@ -135,46 +138,38 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _sigma(of: Lyapunov | Network) -> float:
-    """One number for a noise that may be one per neuron: the largest."""
-    import numpy as np
-
-    return float(np.max(of.sigma))
-
-
 def _judged(model: str, noise: tuple[float, ...] | None, u: Any, run: Run, fine: bool) -> Judged:
     from fpanalysis.checkpoint import load
-    from fpanalysis.cli._batch import in_its_loop
+    from fpanalysis.cli._batch import in_its_loop, own_noise
     from fpanalysis.stability import contraction_certificates, exponent_bounds
 
     net = load(model)
     if u is not None:
         (u,) = chosen(net, (u,)) or (u,)
     net = in_its_loop(net)
-    trained = _sigma(net)
+    trained = own_noise(net)
     if noise is None:
         noise = tuple(trained * share for share in ((0, 0.25, 0.5, 0.75, 1, 1.25, 1.5) if fine else (0, 1)))
     whole = {min(noise), trained if trained in noise else max(noise)}
-    levels = [
-        run.exponents(net, u, sigma * net.noise_profile, run.k if sigma in whole else 1) for sigma in sorted(set(noise))
-    ]
+    levels = [run.exponents(net, u, sigma, run.k if sigma in whole else 1) for sigma in sorted(set(noise))]
     proofs = [contraction_certificates(net), contraction_certificates(net, u, region="box")]
     bounds = None if net.activation.slope_peak is None else exponent_bounds(net)
-    return Judged(Path(model).stem, net, levels, proofs, bounds)
+    return Judged(Path(model).stem, net, trained, levels, proofs, bounds)
 
 
 def _print(one: Judged) -> None:
     click.echo(repr(one.net))
     rows = []
     for level in one.levels:
-        row = [number(_sigma(level), 4), number(level.top, 4), number(level.top_error, 1)]
+        row = [number(level.noise, 4), number(level.top, 4), number(level.top_error, 1)]
         rows.append([*row, number(float(level.per_time[0])), number(level.kaplan_yorke), level.status.value])
     table(["noise", "top exponent", "± (95 %)", "per time constant", "dimension", "status"], rows)
     for sentence in findings(one):
         click.echo(click.wrap_text(sentence, width=80) + "\n")
     rows = []
     rates = [proof.best.rate if proof.best else float("inf") for proof in one.proofs]
-    for proof, where in zip(one.proofs, ("any state, any noise", "within its box, no noise"), strict=True):
+    anywhere = "any state, additive noise" if one.net.multiplicative else "any state, any noise"
+    for proof, where in zip(one.proofs, (anywhere, "within its box, no noise"), strict=True):
         if proof is one.proofs[1] and not rates[1] < rates[0] * (1 - GENTLER):
             break
         rows += [[f"{c.norm}-norm", where, number(c.rate, 5), number(c.margin, 3)] for c in proof.certificates]
@@ -187,26 +182,36 @@ def findings(one: Judged) -> list[str]:
     """What the exponents, the certificates and the norm condition say."""
     told = []
     for level in one.ends:
-        sigma = _sigma(level)
+        sigma = level.noise
         where = f"With noise {sigma:.4g}" if sigma else "Without noise"
         told.append(f"{where} {meaning(level)}.{_apart(level)}")
-    best = one.best
+    best, kind = one.best, "additive noise" if one.net.multiplicative else "noise"
     if best is None:
         told.append("Nothing can be proven: the slopes of the activation are not known to be bounded.")
     elif best.holds:
         told.append(
-            "Proven: any two trajectories under the same input and noise meet, by a factor of at most "
+            f"Proven: any two trajectories under the same input and {kind} meet, by a factor of at most "
             f"{best.rate:.5g} per step in a weighted {best.norm}-norm."
         )
     else:
         told.append(f"Contraction is not proven: the best norm found misses it by {-best.margin:.3g} per step.")
     if one.bounds is not None:
-        told.append(
-            f"Norm condition for almost-sure stability (after Lim et al. 2021): steepest slope times |W| = "
-            f"{one.bounds.weight_norm:.4g} must be below 1: it {'holds' if one.bounds.holds else 'fails'} by "
-            f"{abs(one.bounds.margin):.3g}."
-        )
+        told.append(_norm_condition(one.net, one.bounds))
     return told
+
+
+def _norm_condition(net: Network, bounds: ExponentBounds) -> str:
+    from fpanalysis.network import Network
+
+    wanted = f"steepest slope times |W| = {bounds.weight_norm:.4g} must be below 1"
+    if not isinstance(net, Network):
+        added = ", the noise's share" * bool(net.multiplicative)
+        wanted = (
+            f"the top eigenvalue of A's symmetric part{added} and steepest slope times |W| add up to "
+            f"{bounds.upper:.4g}, which must be below 0"
+        )
+    outcome = f"it {'holds' if bounds.holds else 'fails'} by {abs(bounds.margin):.3g}"
+    return f"Norm condition for almost-sure stability (after Lim et al. 2021): {wanted}: {outcome}."
 
 
 def meaning(level: Lyapunov) -> str:
@@ -241,7 +246,7 @@ def _compare(judged: list[Judged]) -> None:
     rows = []
     for k, one in enumerate(judged, 1):
         first, last = one.ends[0], one.ends[-1]
-        row = [str(k), number(_sigma(last)), *(f"{number(e.top)}±{number(e.top_error, 1)}" for e in (first, last))]
+        row = [str(k), number(last.noise), *(f"{number(e.top)}±{number(e.top_error, 1)}" for e in (first, last))]
         row += [number(one.best.rate if one.best else None, 4), number(one.bounds.margin if one.bounds else None)]
         worst = next((level.status for level in one.levels if not level.ok), first.status)
         rows.append([*row, worst.value])
@@ -259,7 +264,7 @@ def _document(one: Judged) -> dict[str, Any]:
     names = ("exponents", "error", "per_time")
     levels = [
         {
-            "sigma": _sigma(level),
+            "sigma": level.noise,
             **{name: getattr(level, name).tolist() for name in names},
             "sum": level.total,
             "sum_error": level.total_error,
@@ -291,5 +296,5 @@ def _explain(judged: list[Judged]) -> None:
     """Each status that occurred, and where, on stderr."""
     for one in judged:
         for status in dict.fromkeys(level.status for level in one.levels if not level.ok):
-            at = ", ".join(f"{_sigma(level):.4g}" for level in one.levels if level.status is status)
+            at = ", ".join(f"{level.noise:.4g}" for level in one.levels if level.status is status)
             click.echo(f"\n{one.name} at noise {at}: {status}", err=True)

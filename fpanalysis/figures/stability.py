@@ -32,7 +32,7 @@ def plot_top_exponent(
 ) -> Axes:
     """The top exponent against the noise level, with its 95 % band; hollow where a run is not ok."""
     ax = new_axes(ax)
-    sigma = np.array([float(np.max(level.sigma)) for level in levels])
+    sigma = np.array([level.noise for level in levels])
     top, error = np.array([[level.top, level.top_error] for level in levels]).T
     top = np.where(np.isfinite(top), top, np.nan)
     ax.fill_between(sigma, top - error, top + error, color=color, alpha=0.25, lw=0)
@@ -80,7 +80,7 @@ def _spectra(levels: Sequence[Lyapunov], ax: Axes, colour: str | None) -> None:
     for level in (full[0], full[-1])[: len(full)]:
         if not np.isfinite(level.exponents).any():
             continue
-        sigma = float(np.max(level.sigma))
+        sigma = level.noise
         last = level is full[-1] and len(full) > 1
         text = f"noise σ = {sigma:.3g}" if sigma else "no noise"
         if colour is not None:

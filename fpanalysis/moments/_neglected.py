@@ -50,7 +50,7 @@ def neglected(net: Network, law: Law, x: Inputs, sigma: Array, T: int) -> Neglec
             if not np.isfinite(law.C[b]).all():
                 raise Unstable
             found.append(_trial(net, law.C[b], x.a[b], x.s[b], x.G[b], sigma, T))
-        except (Unstable, np.linalg.LinAlgError):
+        except (Unstable, OverflowError, np.linalg.LinAlgError):
             found.append(unbounded)
     return Neglected(*np.stack(found, axis=1))
 

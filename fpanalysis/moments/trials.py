@@ -53,7 +53,7 @@ def held(
         )
     u = of_shape("inputs", inputs, (None, net.n_in))
     z = of_shape("targets", targets, (len(u), net.n_out))
-    depth = len(layer_sizes(net) or ())
+    depth = len((layer_sizes(net) if isinstance(net, Network) else None) or ())
     T = _whole("steps", steps, depth or STEPS)
     last = _whole("counted", counted, 1 if depth else max(1, T // 2))
     if depth and T - last < depth - 1:

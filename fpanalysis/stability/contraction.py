@@ -17,11 +17,13 @@ from math import inf, log
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stability._scaled import Family, infinity_norm, one_norm, two_norm
+from fpanalysis.stationary.closure import SMALL
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
@@ -108,7 +110,10 @@ def contraction_certificates(net: System, u: ArrayLike | None = None, region: st
     if slopes is None or not isinstance(net, Network | LipschitzRNN) or not np.isfinite(slopes).all():
         return Contraction((), None, region, box, Status.NOT_APPLICABLE, provenance)
     family = _family(net, slopes)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with (
+        threadpool_limits(1 if net.N <= SMALL else None, user_api="blas"),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
         found = {"infinity": infinity_norm(family), "1": one_norm(family), "2": two_norm(family)}
     if _current(net):  # J is the transpose of the family's matrices: ||T J T^-1||_p = ||T^-1 J' T||_q
         swapped = {"infinity": "1", "1": "infinity", "2": "2"}

@@ -7,12 +7,14 @@ from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from fpanalysis.checks import check_rng, of_shape, real_array
 from fpanalysis.fixed_points.kinks import kinked
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.stability._flow import Flow
+from fpanalysis.stationary.closure import SMALL
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
@@ -49,6 +51,11 @@ class Lyapunov:
     @property
     def top_error(self) -> float:
         return float(self.error[0])
+
+    @property
+    def noise(self) -> float:
+        """The largest coefficient of the noise, additive or on the increment."""
+        return max(float(np.max(self.sigma)), self.multiplicative)
 
     @property
     def ok(self) -> bool:
@@ -122,8 +129,9 @@ def lyapunov(
     block = ceil(ceil(steps / BLOCKS) / len(u)) * len(u)  # whole repetitions of the inputs
     generator = check_rng(rng)
     flow = Flow(noisy, u, _starts(net, start, chains, generator), k, net.check_noise(mu), generator)
-    flow.grow(ceil(transient / len(u)) * len(u))
-    grown = [(flow.grow(block) / block, np.abs(flow.h).max(axis=1)) for _ in range(BLOCKS)]
+    with threadpool_limits(1 if net.N <= SMALL else None, user_api="blas"):
+        flow.grow(ceil(transient / len(u)) * len(u))
+        grown = [(flow.grow(block) / block, np.abs(flow.h).max(axis=1)) for _ in range(BLOCKS)]
     sums, sizes = (np.array(part) for part in zip(*grown, strict=True))  # (BLOCKS, chains, k) and (BLOCKS, chains)
     status = Status.DIVERGED if flow.diverged else _status(sums, BLOCKS * block)
     if _on_kink(noisy, flow, u):
