@@ -62,6 +62,11 @@ _EXPORTS = {
     "sde_exponent_bounds": "fpanalysis.stability",
     "DenoiseWarning": "fpanalysis.denoise",
     "denoise": "fpanalysis.denoise",
+    "PeriodicResponse": "fpanalysis.preference",
+    "periodic_response": "fpanalysis.preference",
+    "Preference": "fpanalysis.preference",
+    "preference": "fpanalysis.preference",
+    "Verdict": "fpanalysis.preference",
     "Regularizer": "fpanalysis.regularizer",
     "regularizer": "fpanalysis.regularizer",
 }
@@ -82,8 +87,9 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary``, ``shift``, ``denoise`` and ``regularizer`` are functions, whichever import comes
-    first: the modules of the same names, which Python would bind here, stay reachable by ``from ... import``."""
+    """``fpanalysis.stationary``, ``shift``, ``denoise``, ``preference`` and ``regularizer`` are functions, whichever
+    import comes first: the modules of the same names, which Python would bind here, stay reachable by ``from ...
+    import``."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _EXPORTS and isinstance(value, ModuleType):

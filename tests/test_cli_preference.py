@@ -13,7 +13,7 @@ import fpanalysis as fpa
 from fpanalysis import figures
 from fpanalysis.cli import main, preference
 from fpanalysis.cli._batch import batch_of
-from fpanalysis.cli.preference import _best, _refereed, verdict
+from fpanalysis.cli.preference import _best, _refereed
 
 NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
 REGULATOR = NETWORKS / "regulator-relu-in-0.5.pt"
@@ -41,7 +41,7 @@ def test_the_table_is_the_curve():
     text = " ".join(done.output.split())
     assert f"Preferred noise {curve.preferred:.3g}" in text
     assert f"= {curve.ratio:.3g} ({curve.loss_removed:.3g} / {curve.loss_trained:.3g})" in text
-    assert "depends on its training noise" in text
+    assert "Verdict: training noise absorbed. The network depends on its training noise" in text
 
 
 def test_json_is_one_document_and_nothing_else(tmp_path):
@@ -52,6 +52,10 @@ def test_json_is_one_document_and_nothing_else(tmp_path):
     _, curve = regulator_curve(np.linspace(0, 1, 5))
     assert document["curve"]["loss"] == curve.loss.tolist()
     assert document["ratio"] == curve.ratio
+    assert (document["verdict_kind"], document["transmission"]) == ("absorbed", None)
+    assert document["verdict"].startswith("Verdict: training noise absorbed.")
+    assert document["evidence"]["loss_removed"] == curve.loss_removed
+    assert document["evidence"]["gain_preferred"] is None
 
 
 def test_noise_outside_needs_no_noise():
@@ -60,7 +64,9 @@ def test_noise_outside_needs_no_noise():
     assert "11 condition(s), 120 steps, the last 80 count" in source
     curve = fpa.loss_curve(net, batch, np.linspace(0, 0.6, 4), h0=h0)
     assert curve.ratio < 1
-    assert "does not depend" in verdict(net, curve)
+    found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
+    assert found.verdict is fpa.Verdict.NEITHER
+    assert "does not depend" in found.summary
 
 
 @pytest.mark.parametrize(
@@ -69,18 +75,7 @@ def test_noise_outside_needs_no_noise():
 def test_levels_away_from_the_training_noise(noise, edge):
     told = " ".join(run(REGULATOR, "--noise", noise, "--trials", "0").stdout.split())
     assert edge in told
-    assert "The network depends on its training noise" in told
-
-
-def test_verdicts():
-    net, curve = regulator_curve([0.0, 0.25, 0.5])
-    curve = dataclasses.replace(curve, loss_removed=curve.loss_trained)  # R = 1, the least loss between the two
-    low, flat = (curve.fine._replace(loss=np.full(3, part * curve.loss_trained)) for part in (0.5, 1.0))
-    assert "better with some noise" in verdict(net, dataclasses.replace(curve, fine=low))
-    outside = dataclasses.replace(net, placement="out")
-    assert "makes no difference" in verdict(outside, dataclasses.replace(curve, fine=flat))
-    needless = dataclasses.replace(curve, fine=flat, loss_removed=0.9 * curve.loss_trained)
-    assert "little or none" in verdict(outside, needless)
+    assert "Verdict: undecided. The network depends on its training noise, but" in told
 
 
 def test_a_trial_that_starts_at_an_unstable_point():
@@ -174,7 +169,7 @@ def test_growth_without_bound_gives_no_verdict(tmp_path):
     fpa.save(net, tmp_path / "grows.pt")
     done = run(tmp_path / "grows.pt", "--noise", "0,0.3", "--trials", "8")
     assert done.exit_code == 3
-    assert "There is no verdict" in " ".join(done.output.split())
+    assert "Verdict: undecided. The loss is not known at every level" in " ".join(done.output.split())
     assert "diverged" in done.output
 
 
@@ -182,5 +177,6 @@ def test_a_range_that_leaves_out_the_ends_gives_no_more_than_it_can():
     net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
     batch, h0, _ = batch_of(net)
     curve = fpa.loss_curve(net, batch, [0.3], h0=h0)
-    assert "levels from 0 to beyond the training noise" in verdict(net, curve)
+    found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
+    assert "from zero to beyond the training noise" in found.summary
     assert np.isnan(curve.preferred_error)

@@ -31,10 +31,14 @@ def sampled(
 ) -> Found:
     """The curve from `trials` runs of every input at every level."""
     weight = problem.weight[problem.counted]
-    runs = runs_of_blocks(trials, len(problem.levels) * weight.size)
+    return estimate(blocks_of(problem, trials, rng, loss), weight, problem.sigma, within, trained)
+
+
+def blocks_of(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss | None = None) -> list[Sums]:
+    """The sums of `trials` runs of every input at every level, in independent blocks."""
+    runs = runs_of_blocks(trials, len(problem.levels) * problem.weight[problem.counted].size)
     seeds = rng.integers(2**62, size=len(runs))
-    blocks = [_block(problem, R, np.random.default_rng(seed), loss) for R, seed in zip(runs, seeds, strict=True)]
-    return estimate(blocks, weight, problem.sigma, within, trained)
+    return [_block(problem, R, np.random.default_rng(seed), loss) for R, seed in zip(runs, seeds, strict=True)]
 
 
 def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss | None) -> Sums:

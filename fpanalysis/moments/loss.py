@@ -66,7 +66,7 @@ def loss_curve(
     InputError
         If an argument does not fit the network, or `loss` is given with the closure.
     """
-    inputs, targets, mask, start = _checked(net, batch, h0)
+    inputs, targets, mask, start = checked_batch(net, batch, h0)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
     if loss is not None and not callable(loss):
@@ -93,7 +93,8 @@ def loss_curve(
     return curve_of(found, levels, asked, trained, scale, provenance)
 
 
-def _checked(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
+def checked_batch(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
+    """Inputs, targets and the weights of outputs, (T, B, ...), and the states (B, N) that trials start from."""
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
     if not isinstance(batch, tuple | list) or len(batch) != 3:
