@@ -6,6 +6,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from scipy.special import ndtr
+from scipy.stats import norm
 
 import fpanalysis as fpa
 from fpanalysis import Verdict, figures
@@ -96,6 +98,25 @@ def test_noise_inside_a_bistable_unit_smooths_its_wells_away():
         h = 0.6 * h + 0.4 * np.tanh((2 * h + u)[:, None] + s * xi) @ weight
         off.append(counts * (h - wanted) ** 2)
     assert np.sum(off) / batch[2].sum() == pytest.approx(found.evidence.loss_denoised, rel=1e-10)
+
+
+def test_a_threshold_below_which_nothing_passes_is_smoothed_by_noise():
+    """A hundred ReLU at -1 under a weak signal u: silent without noise; with it M(u - 1, sigma) passes on average, and
+    the smoothed units pass as much without noise."""
+    N, A, steps = 100, 0.3, 40
+    u = (A * np.sin(2 * np.pi * np.arange(steps) / steps))[:, None, None]
+    at = 4 * ((0.0 - 1) * ndtr(-1 / 0.6) + 0.6 * norm.pdf(1 / 0.6))
+    net = fpa.Network(
+        W=np.zeros((N, N)), W_in=np.ones((N, 1)), b=-np.ones(N), W_out=np.full((1, N), 4 / N), b_out=[-at], gamma=1.0
+    )
+    found = fpa.preference(net, (u, u, np.ones((steps, 1))), [0, 0.2, 0.4, 0.6, 0.8, 1.2], trials=256)
+    e, s = found.evidence, found.transmission.sigma[1:]
+    assert found.verdict is Verdict.DITHER
+    M = (u - 1) * ndtr((u - 1) / s) + s * norm.pdf((u - 1) / s)
+    passed = 4 * (M * u).sum(axis=(0, 1)) / (u**2).sum()
+    assert np.all(np.abs(found.transmission.gain[1:] - passed) <= 2 * found.transmission.gain_error[1:])
+    assert abs(e.gain_removed) < 1e-12
+    assert e.gain_denoised == pytest.approx(np.interp(e.preferred, s, passed), rel=1e-9)
 
 
 def test_gain_and_correlation_in_closed_form():

@@ -223,7 +223,9 @@ def judgements(groups: Sequence[Group], verdicts: Verdicts) -> list[str]:
     that of training."""
     from collections import Counter
 
-    sentences = []
+    sentences: list[str] = []
+    if not verdicts:
+        return sentences
     for kind in dict.fromkeys((group.activation, group.placement) for group in groups):
         own = [group for group in groups if (group.activation, group.placement) == kind]
         counts = Counter(verdicts[network.name].verdict.value for group in own for network in group.networks)
@@ -289,9 +291,11 @@ def _unknown(count: int) -> str:
     return f" ({count} not known)" * (count > 0)
 
 
-def document(found: Sweep, left_out: dict[str, str], verdicts: Verdicts) -> dict[str, Any]:
-    """NaN becomes null when it is written."""
+def document(found: Sweep, left_out: dict[str, str], verdicts: Verdicts | None = None) -> dict[str, Any]:
+    """NaN becomes null when it is written; without `verdicts` only the sweep."""
     import fpanalysis
+
+    verdicts = verdicts or {}
 
     return {
         "schema": "fpanalysis.preference-folder/1",
@@ -314,7 +318,10 @@ def _group(group: Group, verdicts: Verdicts) -> dict[str, Any]:
         **{name: getattr(group, name) for name in names},
         **{name: group.spread(name)._asdict() for name in group.networks[0].numbers},
         "median": {"sigma": group.levels.tolist()} | curves,
-        "networks": [_network(network) | verdict_document(verdicts[network.name]) for network in group.networks],
+        "networks": [
+            _network(network) | (verdict_document(verdicts[network.name]) if verdicts else {})
+            for network in group.networks
+        ],
     }
 
 

@@ -20,6 +20,7 @@ PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("variance", "variance_error", "variance of the output", {"color": SILENT, "lw": 1.4}),
 )
 DECADES = 3.0  #: shown below the largest loss
+FLAT = 3.0  #: largest loss over the least up to which an axis from zero shows more than a logarithmic one
 
 
 def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes | None = None) -> Axes:
@@ -33,9 +34,12 @@ def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes
     if sampled is not None:
         _points(sampled, ax)
     _mark_levels(curve, ax)
-    ax.set_yscale("log")
     top = float(np.nanmax(curve.loss, initial=1e-300))
-    ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
+    if float(np.nanmin(curve.loss, initial=np.inf)) * FLAT > top:
+        ax.set_ylim(0, 1.15 * top)
+    else:
+        ax.set_yscale("log")
+        ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
     ax.set_ylabel("expected loss")

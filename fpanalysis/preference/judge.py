@@ -104,7 +104,7 @@ def preference(
     sampled = None
     if trials:
         levels = np.union1d(levels, [0.0, best])
-        sampled = measured(net, batch, levels, h0, int(trials), check_rng(rng))
+        sampled = measured(net, batch, levels, h0, int(trials), _apart(rng))
     evidence = _of_curve(curve, sampled, best)
     clean: Network | None = None
     notes: tuple[str, ...] = ()
@@ -115,6 +115,12 @@ def preference(
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     provenance = Provenance("preference", net.hash, {"trials": int(trials), "curve": curve.method}, seed)
     return Preference(verdict, reason, evidence, curve, sampled, clean, notes, status, provenance)
+
+
+def _apart(rng: int | np.random.Generator) -> np.random.Generator:
+    """Other random numbers than those of the curve: the noise that looked best by chance does not look so twice."""
+    source = check_rng(rng)
+    return source if isinstance(rng, np.random.Generator) else np.random.default_rng([int(rng), 1])
 
 
 def _of_curve(curve: LossCurve, sampled: Transmission | None, best: float) -> Evidence:
