@@ -12,15 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis._grouped import smoothed
 from fpanalysis.checks import check_levels, check_rng
-from fpanalysis.denoise import DenoiseWarning, denoise, own_noise
+from fpanalysis.denoise import NOTE, DenoiseWarning, denoise, own_noise
 from fpanalysis.moments import LossCurve, loss_curve
 from fpanalysis.network import Network
 from fpanalysis.preference.transmission import Transmission, measured
-from fpanalysis.preference.verdict import KEEPS, Evidence, Verdict, decide
+from fpanalysis.preference.verdict import Evidence, Verdict, decide
 from fpanalysis.results import InputError, Provenance, Status
 
 Array = NDArray[np.float64]
 
+MERGED = (
+    "smoothed by all that reaches it, the network has fewer basins than before: that smoothing is made of hops between "
+    "basins and is left out; each activation is smoothed by its own noise alone"
+)
 RUNS = 2  #: of a network without noise, all alike
 
 
@@ -166,20 +170,32 @@ def _with_denoised(
     net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None, e: Evidence, best: float
 ) -> tuple[Evidence, Network, tuple[str, ...]]:
     """The evidence with what a smoothed network does: each activation smoothed by its own noise, which costs nothing;
-    where that does not restore what noise does, by all that `denoise` finds to reach it. The better one counts."""
+    where that does not restore what noise does, by all that `denoise` finds to reach it. The better one counts.
+
+    Where the latter merges basins it does not count: its s is then the spread over several basins, so that it stands
+    for the very hops that are to be told from smoothing."""
     level = best * net.noise_profile
     profile = np.broadcast_to(level, (net.N,))
     simple = dataclasses.replace(net, activation=smoothed(net.activation, own_noise(net, profile))).with_sigma(0.0)
     found = _smooth(net, batch, h0, e, simple, "sigma")
-    if found.restored >= KEEPS:
+    if found.smoothing_does_it:
         return found, simple, ()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DenoiseWarning)
         full = denoise(net, level)
     notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, DenoiseWarning))
+    note = full.info[NOTE]
+    if any(after < before for before, after in zip(note["stable_before"], note["stable_after"], strict=True)):
+        return found, simple, (*notes, MERGED)
     other = _smooth(net, batch, h0, e, full, "smoothed")
-    better = not other.loss_denoised >= found.loss_denoised
-    return (other, full, notes) if better else (found, simple, notes)
+    return (other, full, notes) if _better(other, found) else (found, simple, notes)
+
+
+def _better(one: Evidence, other: Evidence) -> bool:
+    """Whether the smoothed network of `one` says more against resonance."""
+    if one.gain_denoised == one.gain_denoised and one.carries != other.carries:
+        return not one.carries
+    return not one.loss_denoised >= other.loss_denoised
 
 
 def _smooth(

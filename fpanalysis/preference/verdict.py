@@ -8,7 +8,9 @@ noise the one that the network was trained with?
 
     restored = (loss without noise - loss smoothed) / (loss without noise - loss at the preferred noise)
 
-is 1 where smoothing does all that noise does, above 1 where it also saves the variance, and 0 where it does nothing.
+is 1 where smoothing does all that noise does, above 1 where it also saves the variance, and 0 where it does nothing. A
+loss can fall for another reason than that a signal passes (outputs that are wrong by less), so that resonance is judged
+by the gain of the mean output on the wanted one: noise at least doubles it, smoothing does not do half of that.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 NEEDED = 1.05  #: loss without noise over another, above which noise counts as helping
 NEAR, BEYOND = 0.5, 1.5  #: preferred noise over the training noise that counts as being at it
 KEEPS, LOSES = 0.8, 0.5  #: `restored` from which on smoothing stands for the noise, and up to which it does not
+TIMES = 2.0  #: gain at the preferred noise over that without noise, from which on noise carries a signal
 
 
 class Verdict(Enum):
@@ -79,7 +82,8 @@ class Evidence:
     bias2_share : of the fall of the loss from zero noise to the preferred one, what is due to bias^2; at least 1, since
         there is no variance to lose.
     loss_denoised : without noise, with smoothed activations; `denoised_by` says how they were smoothed: "sigma", each
-        by its own noise, or "smoothed", by all that reaches it (see :func:`fpanalysis.denoise`).
+        by its own noise, or "smoothed", by all that reaches it (see :func:`fpanalysis.denoise`) if that merges no
+        basins.
     restored : see the module's docstring.
     gain_removed, gain_preferred, gain_denoised : by how much of it the mean output follows the wanted output (see
         :mod:`fpanalysis.preference.transmission`); NaN where that is constant, or nothing was sampled.
@@ -133,12 +137,18 @@ class Evidence:
 
     @property
     def carries(self) -> bool | None:
-        """Whether noise makes the mean output follow the wanted one more, beyond the error, and smoothing does less
-        than half of that; None where no gain is known."""
+        """Whether noise makes the mean output follow the wanted one at least twice as much, beyond the error, and
+        smoothing does less than half of that; None where no gain is known."""
         more = self.gain_preferred - self.gain_removed
         if more != more:
             return None
-        return more > self.gain_preferred_error and not self.gain_denoised - self.gain_removed > LOSES * more
+        sure = self.gain_preferred - self.gain_preferred_error > TIMES * max(self.gain_removed, 0.0)
+        return sure and not self.gain_denoised - self.gain_removed > LOSES * more
+
+    @property
+    def smoothing_does_it(self) -> bool:
+        """Whether the smoothed network keeps the loss, beyond the error, and the signal if there is one."""
+        return self.restored - self.restored_error >= KEEPS and not self.carries
 
 
 def decide(e: Evidence) -> tuple[Verdict, str]:
@@ -160,12 +170,11 @@ def _of_noise_that_helps(e: Evidence) -> tuple[Verdict, str]:
         return Verdict.UNDECIDED, "the loss of the network with smoothed activations is not known"
     where = f"at noise {e.preferred:.3g} the loss is {e.loss_preferred:.3g}, without noise {e.loss_removed:.3g}"
     smooth = f"{where}, without noise but smoothed {e.loss_denoised:.3g}"
-    low, high = e.restored - e.restored_error, e.restored + e.restored_error
-    if low >= KEEPS:
+    if e.smoothing_does_it:
         at_training = NEAR <= e.follows <= BEYOND
         ratio = f", and the preferred noise is {e.follows:.2g} of that of training" if e.training_sigma else ""
         return (Verdict.ABSORBED if at_training else Verdict.DITHER), smooth + ratio
-    if high > LOSES:
+    if not e.carries and e.restored + e.restored_error > LOSES:
         return Verdict.UNDECIDED, (
             f"{smooth}: smoothing does {e.restored:.0%} ± {e.restored_error:.0%} of what noise does, neither all nor "
             "little; more --trials, or another noise, may tell"
