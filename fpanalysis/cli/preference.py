@@ -82,7 +82,8 @@ def command(
         0.5  0.00689     6e-05  0.00214   0.00475      0.00682    0.0001  ok
        0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
       Preferred noise 0.493 ± 0.08 (bias² alone: 0.494); the network was trained at 0.5.
-      R = loss without noise / loss at the training noise = 70.1 ...
+      R = loss without noise / loss at the training noise = 70.1 (0.483 / 0.00689).
+      Verdict: training noise absorbed. The network depends on its training noise, ...
 
     \b
       $ fpanalysis train regulator --placement in,out --noise 0.3,0.5 --seeds 4 -o study
@@ -94,6 +95,7 @@ def command(
        relu in   0.5     4        8.68±0.9  0.477±0.005  0.531±0.001
       relu out   0.5     4  1.21e-05±3e-05            0            -
       ...
+      Verdicts, relu in: 8 training noise absorbed. ... slope 1.09 ± 0.07 (it follows).
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
