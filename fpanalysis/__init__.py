@@ -65,6 +65,11 @@ _EXPORTS = {
     "sde_exponent_bounds": "fpanalysis.stability",
     "DenoiseWarning": "fpanalysis.denoise",
     "denoise": "fpanalysis.denoise",
+    "PeriodicResponse": "fpanalysis.preference",
+    "periodic_response": "fpanalysis.preference",
+    "Preference": "fpanalysis.preference",
+    "preference": "fpanalysis.preference",
+    "Verdict": "fpanalysis.preference",
     "Regularizer": "fpanalysis.regularizer",
     "Margins": "fpanalysis.robustness",
     "margins": "fpanalysis.robustness",
@@ -91,9 +96,9 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``fpanalysis.stationary``, ``shift``, ``denoise``, ``regularizer`` and ``robustness`` are functions, whichever
-    import comes first: the modules of the same names, which Python would bind here, stay reachable by ``from ...
-    import``."""
+    """``fpanalysis.stationary``, ``shift``, ``denoise``, ``preference``, ``regularizer`` and ``robustness`` are
+    functions, whichever import comes first: the modules of the same names, which Python would bind here, stay reachable
+    by ``from ... import``."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _EXPORTS and isinstance(value, ModuleType):

@@ -22,6 +22,7 @@ HEAVY = ("torch", "scipy", "matplotlib", "xarray", "sympy", "pandas")
 ON_TOP = ("fpanalysis.models", "fpanalysis.tasks", "fpanalysis.cli", "fpanalysis.figures", "fpanalysis.__main__")
 SOLVERS = (
     *("fixed_points", "stationary", "shift", "bias", "regulator", "moments", "denoise", "checkpoint"),
+    "preference",
     "regularizer",
     "robustness",
     "stability",

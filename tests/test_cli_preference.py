@@ -13,7 +13,10 @@ import fpanalysis as fpa
 from fpanalysis import figures
 from fpanalysis.cli import main, preference
 from fpanalysis.cli._batch import batch_of
-from fpanalysis.cli.preference import _best, _refereed, verdict
+from fpanalysis.cli._preference_folder import following
+from fpanalysis.cli.preference import _best, _refereed
+from fpanalysis.tasks import Task
+from fpanalysis.tasks._task import REGISTRY
 
 NETWORKS = Path(__file__).parents[1] / "examples" / "networks"
 REGULATOR = NETWORKS / "regulator-relu-in-0.5.pt"
@@ -41,7 +44,7 @@ def test_the_table_is_the_curve():
     text = " ".join(done.output.split())
     assert f"Preferred noise {curve.preferred:.3g}" in text
     assert f"= {curve.ratio:.3g} ({curve.loss_removed:.3g} / {curve.loss_trained:.3g})" in text
-    assert "depends on its training noise" in text
+    assert "Verdict: training noise absorbed. The network depends on its training noise" in text
 
 
 def test_json_is_one_document_and_nothing_else(tmp_path):
@@ -52,6 +55,10 @@ def test_json_is_one_document_and_nothing_else(tmp_path):
     _, curve = regulator_curve(np.linspace(0, 1, 5))
     assert document["curve"]["loss"] == curve.loss.tolist()
     assert document["ratio"] == curve.ratio
+    assert (document["verdict_kind"], document["transmission"]) == ("absorbed", None)
+    assert document["verdict"].startswith("Verdict: training noise absorbed.")
+    assert document["evidence"]["loss_removed"] == curve.loss_removed
+    assert document["evidence"]["gain_preferred"] is None
 
 
 def test_noise_outside_needs_no_noise():
@@ -60,7 +67,9 @@ def test_noise_outside_needs_no_noise():
     assert "11 condition(s), 120 steps, the last 80 count" in source
     curve = fpa.loss_curve(net, batch, np.linspace(0, 0.6, 4), h0=h0)
     assert curve.ratio < 1
-    assert "does not depend" in verdict(net, curve)
+    found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
+    assert found.verdict is fpa.Verdict.NEITHER
+    assert "does not depend" in found.summary
 
 
 @pytest.mark.parametrize(
@@ -69,18 +78,7 @@ def test_noise_outside_needs_no_noise():
 def test_levels_away_from_the_training_noise(noise, edge):
     told = " ".join(run(REGULATOR, "--noise", noise, "--trials", "0").stdout.split())
     assert edge in told
-    assert "The network depends on its training noise" in told
-
-
-def test_verdicts():
-    net, curve = regulator_curve([0.0, 0.25, 0.5])
-    curve = dataclasses.replace(curve, loss_removed=curve.loss_trained)  # R = 1, the least loss between the two
-    low, flat = (curve.fine._replace(loss=np.full(3, part * curve.loss_trained)) for part in (0.5, 1.0))
-    assert "better with some noise" in verdict(net, dataclasses.replace(curve, fine=low))
-    outside = dataclasses.replace(net, placement="out")
-    assert "makes no difference" in verdict(outside, dataclasses.replace(curve, fine=flat))
-    needless = dataclasses.replace(curve, fine=flat, loss_removed=0.9 * curve.loss_trained)
-    assert "little or none" in verdict(outside, needless)
+    assert "Verdict: undecided. The network depends on its training noise, but" in told
 
 
 def test_a_trial_that_starts_at_an_unstable_point():
@@ -174,7 +172,7 @@ def test_growth_without_bound_gives_no_verdict(tmp_path):
     fpa.save(net, tmp_path / "grows.pt")
     done = run(tmp_path / "grows.pt", "--noise", "0,0.3", "--trials", "8")
     assert done.exit_code == 3
-    assert "There is no verdict" in " ".join(done.output.split())
+    assert "Verdict: undecided. The loss is not known at every level" in " ".join(done.output.split())
     assert "diverged" in done.output
 
 
@@ -182,5 +180,101 @@ def test_a_range_that_leaves_out_the_ends_gives_no_more_than_it_can():
     net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
     batch, h0, _ = batch_of(net)
     curve = fpa.loss_curve(net, batch, [0.3], h0=h0)
-    assert "levels from 0 to beyond the training noise" in verdict(net, curve)
+    found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
+    assert "from zero to beyond the training noise" in found.summary
     assert np.isnan(curve.preferred_error)
+
+
+@dataclasses.dataclass(frozen=True)
+class WeakSine(Task):
+    """A sine too weak to take a bistable unit from well to well; half of the trials start in either one."""
+
+    T: int = 300
+    counted: int = 200
+    n_in, n_out = 1, 1
+
+    def batch(self, batch_size, rng):
+        t = np.arange(self.T)
+        u, z = 0.2 * np.sin(2 * np.pi * t / 100), np.where((t - 10) % 100 < 50, 1.0, -1.0)
+        inputs, targets = (np.repeat(part[:, None, None], batch_size, axis=1) for part in (u, z))
+        return inputs, targets, self._mask(batch_size)
+
+    def initial_state(self, targets, size):
+        return np.where(np.arange(targets.shape[1]) % 2, 0.96, -0.96)[:, None] * np.ones(size)
+
+
+def test_a_bistable_unit_resonates(tmp_path, monkeypatch):
+    monkeypatch.setitem(REGISTRY, "weak-sine", WeakSine)
+    monkeypatch.setattr(WeakSine, "name", "weak-sine")
+    monkeypatch.setattr(preference, "WORK", 0)  # by samples alone: to predict hops takes long
+    net = fpa.Network(
+        W=[[2.0]], W_in=[[1.0]], gamma=0.4, activation="tanh", placement="out", info={"task": "weak-sine"}
+    )
+    fpa.save(net, tmp_path / "unit.pt")
+    done = run(tmp_path / "unit.pt", "--noise", "0:1.6:9", "--trials", "32", "--json", tmp_path / "unit.json")
+    text = " ".join(done.stdout.split())
+    assert "the network was trained without noise" in text
+    assert "Verdict: stochastic resonance. Noise carries a signal" in text
+    assert "R =" not in text
+    document = json.loads((tmp_path / "unit.json").read_text())
+    assert document["verdict_kind"] == "resonance"
+    assert document["evidence"]["gain_preferred"] > 3 * document["evidence"]["gain_denoised"]
+    assert document["transmission"]["gain"][0] == document["evidence"]["gain_removed"]
+    assert any("hops" in note for note in document["notes"])
+
+
+def test_what_noise_does_to_a_unit_that_was_never_trained(tmp_path):
+    """Two wells, a constant wanted output of zero: noise averages over the wells, and there is no signal to pass on."""
+    net = fpa.Network(
+        W=[[2.0]], gamma=0.4, activation="tanh", placement="out", conditions=np.zeros((1, 0)), targets=np.zeros((1, 1)),
+        b=[0.1],
+    )  # fmt: skip
+    fpa.save(net, tmp_path / "wells.pt")
+    done = run(tmp_path / "wells.pt")
+    assert done.exit_code == 1
+    assert "--noise must be given" in done.output
+    document = json.loads(run(tmp_path / "wells.pt", "--noise", "0:2:5", "--trials", "32", "--json", "-").stdout)
+    assert document["evidence"]["training_sigma"] == 0
+    assert document["evidence"]["follows"] is None
+    assert document["evidence"]["gain_preferred"] is None
+    assert document["verdict_kind"] in ("neither", "undecided")
+    assert document["verdict_kind"] == fpa.Verdict[document["verdict_kind"].upper()].name.lower()
+
+
+def test_a_folder_says_whether_the_preferred_noise_follows(tmp_path):
+    """h -> c h, b -> c b, sigma -> c sigma, W_out -> W_out / c is the same ReLU unit at another noise."""
+    net = fpa.load(REGULATOR)
+    for c in (0.5, 1.0, 1.5):
+        scaled = dataclasses.replace(net, b=c * net.b, sigma=c * net.sigma, W_out=net.readout_weights / c)
+        fpa.save(scaled, tmp_path / f"{c}.pt")
+    done = run(tmp_path, "--trials", "32", "--json", tmp_path / "all.json")
+    assert "(it follows)" in " ".join(done.output.split())
+    document = json.loads((tmp_path / "all.json").read_text())
+    entries = [entry for group in document["groups"] for entry in group["networks"]]
+    assert [entry["verdict_kind"] for entry in entries] == ["absorbed"] * 3
+    follows = [entry["evidence"]["follows"] for entry in entries]
+    assert follows == pytest.approx([follows[0]] * 3, abs=0.05)
+    assert any("Verdicts, relu in: 3 training noise absorbed" in sentence for sentence in document["findings"])
+
+
+@pytest.mark.parametrize(("slope", "levels"), [(1.0, 3), (0.0, 3)])
+def test_the_slope_of_the_preferred_noise(slope, levels):
+    """Exact slope and the textbook error of a line fit, on made-up networks."""
+    from types import SimpleNamespace
+
+    rng = np.random.default_rng(3)
+    x = np.repeat([0.3, 0.5, 1.0], 4)
+    y = slope * x + 0.01 * rng.standard_normal(12)
+    groups = [
+        SimpleNamespace(sigma=s, networks=[SimpleNamespace(curve=SimpleNamespace(preferred=v)) for v in y[x == s]])
+        for s in (0.3, 0.5, 1.0)
+    ]
+    found, error, seen = following(groups)
+    from scipy.stats import linregress, t
+
+    fit = linregress(x, y)
+    assert seen == levels
+    assert found == pytest.approx(fit.slope, rel=1e-12)
+    assert error == pytest.approx(t.ppf(0.975, 10) * fit.stderr, rel=1e-9)
+    assert abs(found - slope) < 2 * error
+    assert np.isnan(following(groups[:1])[0])

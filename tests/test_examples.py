@@ -23,6 +23,7 @@ TASKS = {"feedforward": "function-approximation"}  #: of a family whose task has
         ("quickstart.py", "output shift"),
         ("fixed_points.py", "31 = 2^5 - 1 points, proven"),
         ("training_noise.py", "28 of 64 neurons carry 90 % of the bias"),
+        ("stochastic_resonance.py", "bistable unit: stochastic resonance; preferred noise"),
     ],
 )
 def test_script_runs(script, says, capsys):

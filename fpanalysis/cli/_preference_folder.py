@@ -14,6 +14,9 @@ from fpanalysis.results import InputError
 if TYPE_CHECKING:
     from fpanalysis.checkpoint import Trained
     from fpanalysis.models.sweep import Group, Spread, Sweep
+    from fpanalysis.preference import Preference
+
+    Verdicts = dict[str, Preference]  #: by the name of the network
 
 MANIFEST = "manifest.json"
 FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of networks that are not to be judged
@@ -41,14 +44,15 @@ def judge_folder(
     if not networks:
         raise InputError(f"{folder} holds no network to judge: found {len(left_out) or 'no'} file(s) *.pt")
     found = _swept(networks, noise, trials, seed)
+    verdicts = _verdicts(networks, found)
     if json_path is not None:
-        write_json(json_path, document(found, left_out))
+        write_json(json_path, document(found, left_out, verdicts))
     if figure_path is not None:
         from fpanalysis.figures import sweep_figure
 
         save_figure(figure_path, sweep_figure(found))
     if json_path != "-":
-        report(found)
+        report(found, verdicts)
         if figure_path is not None:
             click.echo(f"Figure: {figure_path}")
     grown = [network.name for group in found.groups for network in group.networks if not network.curve.ok]
@@ -125,7 +129,30 @@ def _swept(networks: dict[str, Trained], noise: tuple[float, ...] | None, trials
     return sweep(networks, noise, inputs=INPUTS, trials=trials, seed=seed, progress=progress)
 
 
-def report(found: Sweep) -> None:
+def _verdicts(networks: dict[str, Trained], found: Sweep) -> Verdicts:
+    """Why each network prefers what it prefers, on the trials that a single network is judged on; of CTRNNs with
+    squared errors."""
+    from fpanalysis.cli._batch import batch_of, in_its_loop
+    from fpanalysis.network import Network
+    from fpanalysis.preference import preference
+    from fpanalysis.tasks import remembered
+
+    verdicts = {}
+    for judged in (network for group in found.groups for network in group.networks):
+        net, best = networks[judged.name], judged.curve.preferred
+        task = remembered(net.info)
+        if not isinstance(net, Network) or (task is not None and task.loss != "squared error"):
+            continue
+        joint = in_its_loop(net)
+        batch, h0, _ = batch_of(joint, seed=found.seed)
+        levels = [0.0, best if best == best else 0.0]
+        verdicts[judged.name] = preference(
+            joint, batch, levels, curve=judged.curve, h0=h0, trials=found.trials, rng=found.seed
+        )
+    return verdicts
+
+
+def report(found: Sweep, verdicts: Verdicts) -> None:
     """Tables and sentences, task by task."""
     for title, groups in zip(found.titles, found.tasks, strict=True):
         runs = f"{found.inputs} trials of the task, {found.trials} runs of each at every noise level"
@@ -141,7 +168,7 @@ def report(found: Sweep) -> None:
             click.echo("Share of trials that succeed:")
             _table(groups, {"success_trained": "with noise", "success_removed": "removed"}, 3)
             click.echo(f"{_success_known(groups, found.inputs)}\n")
-        for sentence in findings(groups):
+        for sentence in [*findings(groups), *judgements(groups, verdicts)]:
             click.echo(click.wrap_text(sentence, width=80))
         click.echo()
 
@@ -203,6 +230,70 @@ def findings(groups: Sequence[Group]) -> list[str]:
     return sentences
 
 
+def judgements(groups: Sequence[Group], verdicts: Verdicts) -> list[str]:
+    """For each activation and placement, how many networks got which verdict, and whether the preferred noise follows
+    that of training."""
+    from collections import Counter
+
+    sentences: list[str] = []
+    for kind in dict.fromkeys((group.activation, group.placement) for group in groups):
+        own = [group for group in groups if (group.activation, group.placement) == kind]
+        judged = [network.name for group in own for network in group.networks if network.name in verdicts]
+        if not judged:
+            continue
+        counts = Counter(verdicts[name].verdict.value for name in judged)
+        told = ", ".join(f"{count} {value}" for value, count in counts.most_common())
+        slope, error, levels = following(own)
+        sentence = f"Verdicts, {' '.join(kind)}: {told}."
+        if levels < 2:
+            sentence += " With one training noise it cannot be seen whether the preferred noise follows it."
+        elif slope == slope:
+            follows = "it follows" if slope - error > NEAR else "it does not follow" if slope + error < NEAR else "open"
+            moved = f"{number(slope)} ± {number(error, 1)}"
+            sentence += f" Preferred noise per training noise, at {levels} levels of it: slope {moved} ({follows})."
+        sentences.append(sentence)
+    return sentences
+
+
+def following(groups: Sequence[Group]) -> tuple[float, float, int]:
+    """Slope of the preferred noise on the training noise over the networks of `groups`, its 95 % half-width (NaN with
+    fewer than three networks), and at how many training noises."""
+    import numpy as np
+    from scipy.stats import t as student
+
+    pairs = [
+        (group.sigma, network.curve.preferred)
+        for group in groups
+        for network in group.networks
+        if network.curve.preferred == network.curve.preferred
+    ]
+    levels = len({sigma for sigma, _ in pairs})
+    if levels < 2:
+        return np.nan, np.nan, levels
+    x, y = np.array(pairs).T
+    d = x - x.mean()
+    slope = float(d @ y / (d @ d))
+    if len(x) < 3:
+        return slope, np.nan, levels
+    left = y - y.mean() - slope * d
+    error = float(student.ppf(0.975, len(x) - 2) * np.sqrt(left @ left / (len(x) - 2) / (d @ d)))
+    return slope, error, levels
+
+
+def verdict_document(found: Preference) -> dict[str, Any]:
+    """The verdict in words, its code, and the numbers that it rests on."""
+    import dataclasses
+
+    e = found.evidence
+    derived = {name: getattr(e, name) for name in ("follows", "restored", "restored_error")}
+    return {
+        "verdict": found.summary,
+        "verdict_kind": found.verdict.name.lower(),
+        "evidence": dataclasses.asdict(e) | derived,
+        "notes": list(found.notes),
+    }
+
+
 def _near(rows: Sequence[tuple[dict[str, float], float]], name: str) -> str:
     """How many of the noise levels `name` are at least half the training noise, and how many are not known."""
     known = [(numbers[name], sigma) for numbers, sigma in rows if numbers[name] == numbers[name]]
@@ -213,9 +304,11 @@ def _unknown(count: int) -> str:
     return f" ({count} not known)" * (count > 0)
 
 
-def document(found: Sweep, left_out: dict[str, str]) -> dict[str, Any]:
-    """NaN becomes null when it is written."""
+def document(found: Sweep, left_out: dict[str, str], verdicts: Verdicts | None = None) -> dict[str, Any]:
+    """NaN becomes null when it is written; without `verdicts` only the sweep."""
     import fpanalysis
+
+    verdicts = verdicts or {}
 
     return {
         "schema": "fpanalysis.preference-folder/1",
@@ -224,19 +317,24 @@ def document(found: Sweep, left_out: dict[str, str]) -> dict[str, Any]:
         "trials": found.trials,
         "seed": found.seed,
         "left_out": left_out,
-        "groups": [_group(group) for group in found.groups],
-        "findings": [sentence for groups in found.tasks for sentence in findings(groups)],
+        "groups": [_group(group, verdicts) for group in found.groups],
+        "findings": [
+            sentence for groups in found.tasks for sentence in [*findings(groups), *judgements(groups, verdicts)]
+        ],
     }
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: Group, verdicts: Verdicts) -> dict[str, Any]:
     names = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma", "settings", "apart")
     curves = {part: group.median(part).tolist() for part in ("loss", "bias2", "variance")}
     return {
         **{name: getattr(group, name) for name in names},
         **{name: group.spread(name)._asdict() for name in group.networks[0].numbers},
         "median": {"sigma": group.levels.tolist()} | curves,
-        "networks": [_network(network) for network in group.networks],
+        "networks": [
+            _network(network) | (verdict_document(verdicts[network.name]) if network.name in verdicts else {})
+            for network in group.networks
+        ],
     }
 
 

@@ -10,13 +10,14 @@ import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
 from fpanalysis.cli._preference_folder import RUNS as FOLDER_RUNS
-from fpanalysis.cli._preference_folder import judge_folder, success_error
+from fpanalysis.cli._preference_folder import judge_folder, success_error, verdict_document
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
     from fpanalysis.moments import LossCurve
     from fpanalysis.network import Network
+    from fpanalysis.preference import Preference
 
 SINGLE = (
     *("preferred", "preferred_bias2", "preferred_error", "slope_zero", "slope_training"),
@@ -25,17 +26,17 @@ SINGLE = (
 RUNS = 128  #: Monte Carlo runs of each input
 WORK = 5e8  #: steps x trials x levels x neurons^2 of the longest prediction, about a minute
 LEVELS = 16  #: without --noise
-NEEDED = 1.05  #: R above which a network counts as depending on its noise
+PANEL = 8  #: levels up to which the transmission is sampled at all of them, not at every other
 APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
-NEAR = 0.5  #: least preferred noise, over the training noise, that counts as preferring it
 
 
 class Judged(NamedTuple):
-    """Where the trials come from, the curve, the samples that check it if it is predicted, and, if the task scores
-    trials, the share that succeed at each level and what covers it at 95 %."""
+    """Where the trials come from, the curve, why it is so, the samples that check it if it is predicted, and, if the
+    task scores trials, the share that succeed at each level and what covers it at 95 %."""
 
     source: str
     curve: LossCurve
+    found: Preference
     sampled: LossCurve | None = None
     success: list[tuple[float, float]] | None = None
 
@@ -58,12 +59,15 @@ def command(
     json_path: str | None,
     figure_path: str | None,
 ) -> None:
-    """Predict the loss of MODEL against test noise, split into bias^2 and variance, and the noise of least loss.
+    """Predict the loss of MODEL against test noise, split into bias^2 and variance, the noise of least loss, and why.
 
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
     runs check it, and stand alone where it would take minutes. A network that steers a point in a closed loop is
     judged in that loop.
+
+    A verdict says whether noise helps because training absorbed it (smoothed activations then do the same without
+    noise), by stochastic resonance (they do not, and a signal passes better with noise), or not at all.
 
     MODEL may be a folder of networks, as 'fpanalysis train' over lists of settings leaves it: they are grouped by
     task, activation, placement and training noise and judged by Monte Carlo, on inputs drawn from their task. Files
@@ -78,7 +82,8 @@ def command(
         0.5  0.00689     6e-05  0.00214   0.00475      0.00682    0.0001  ok
        0.75    0.272    0.0002    0.264   0.00838        0.276     0.005  ok
       Preferred noise 0.493 ± 0.08 (bias² alone: 0.494); the network was trained at 0.5.
-      R = loss without noise / loss at the training noise = 70.1 ...
+      R = loss without noise / loss at the training noise = 70.1 (0.483 / 0.00689).
+      Verdict: training noise absorbed. The network depends on its training noise, ...
 
     \b
       $ fpanalysis train regulator --placement in,out --noise 0.3,0.5 --seeds 4 -o study
@@ -90,6 +95,7 @@ def command(
        relu in   0.5     4        8.68±0.9  0.477±0.005  0.531±0.001
       relu out   0.5     4  1.21e-05±3e-05            0            -
       ...
+      Verdicts, relu in: 8 training noise absorbed. ... slope 1.09 ± 0.07 (it follows).
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
@@ -122,7 +128,7 @@ def command(
     if figure_path is not None:
         from fpanalysis.figures import loss_figure
 
-        save_figure(figure_path, loss_figure(curve, judged.sampled))
+        save_figure(figure_path, loss_figure(curve, judged.sampled, judged.found))
     if json_path != "-":
         _print(joint, judged)
         if figure_path is not None:
@@ -144,17 +150,23 @@ def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, tr
     """Predicted, and checked by sampling unless `trials` is 0; by sampling alone where a prediction takes minutes."""
     from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
+    from fpanalysis.preference import preference
 
     chosen = batch_of(net, steps, seed)
     T, B = chosen.batch[0].shape[:2]
+    source, predicted, sampled = chosen.source, True, None
     if trials and T * B * (LEVELS if noise is None else len(noise)) * net.N**2 > WORK:
-        sampled = loss_curve(net, chosen.batch, noise, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
-        return Judged(f"{chosen.source}, by Monte Carlo (to predict takes minutes: --trials 0)", sampled)
-    curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
-    if not trials:
-        return Judged(chosen.source, curve)
-    sampled = loss_curve(net, chosen.batch, curve.sigma, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
-    return Judged(chosen.source, _refereed(curve, sampled), sampled)
+        source, predicted = f"{source}, by Monte Carlo (to predict takes minutes: --trials 0)", False
+    if predicted:
+        curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
+    if trials:
+        levels = curve.sigma if predicted else noise
+        sampled = loss_curve(net, chosen.batch, levels, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        curve = _refereed(curve, sampled) if predicted else sampled
+    best = _best(curve, sampled)
+    some = best.sigma[:: 1 if len(best.sigma) <= PANEL else 2]
+    found = preference(net, chosen.batch, some, curve=best, h0=chosen.h0, trials=trials, rng=seed)
+    return Judged(source, curve, found, sampled if predicted else None)
 
 
 def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tuple[float, float]] | None:
@@ -176,7 +188,7 @@ def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tup
 
 
 def _print(net: Network, judged: Judged) -> None:
-    source, curve, sampled, success = judged
+    source, curve, found, sampled, success = judged
     click.echo(f"{net!r}\n{source}; squared error, averaged over outputs, trials and counted steps")
     columns = ["noise", "loss", "± (95 %)", "bias²", "variance", "Monte Carlo", "± (95 %)", "success", "status"]
     rows = []
@@ -194,7 +206,7 @@ def _print(net: Network, judged: Judged) -> None:
     best = _best(curve, sampled)
     if best is not curve:
         click.echo("Not every prediction can be relied on: what follows is Monte Carlo's.\n")
-    for sentence in findings(net, best):
+    for sentence in findings(found):
         click.echo(click.wrap_text(sentence, width=80) + "\n")
 
 
@@ -218,8 +230,9 @@ def _best(curve: LossCurve, sampled: LossCurve | None) -> LossCurve:
     return curve if curve.ok or sampled is None else sampled
 
 
-def findings(net: Network, curve: LossCurve) -> Iterator[str]:
-    """Where the loss is least, what the removal of the noise does, and what follows."""
+def findings(found: Preference) -> Iterator[str]:
+    """Where the loss is least, what the removal of the noise does, and the verdict."""
+    curve = found.curve
     trained, top = curve.training_sigma, float(curve.sigma[-1])
     ends = {top, float(curve.sigma[0])} - {0.0}
     edge = ", the end of the range: widen it" if curve.preferred in ends else ""
@@ -231,10 +244,8 @@ def findings(net: Network, curve: LossCurve) -> Iterator[str]:
         yield _slopes(curve)
     if trained:
         removed, kept = number(curve.loss_removed), number(curve.loss_trained)
-        yield (
-            f"R = loss without noise / loss at the training noise = {number(curve.ratio)} ({removed} / {kept}). "
-            f"{verdict(net, curve)}"
-        )
+        yield f"R = loss without noise / loss at the training noise = {number(curve.ratio)} ({removed} / {kept})."
+    yield found.summary
 
 
 def _slopes(curve: LossCurve) -> str:
@@ -246,36 +257,10 @@ def _slopes(curve: LossCurve) -> str:
     return f"{slopes}."
 
 
-def verdict(net: Network, curve: LossCurve) -> str:
-    """What the curve says about the network and its training noise."""
-    trained, least = curve.training_sigma, float(curve.fine.loss.min())
-    if curve.ratio != curve.ratio:
-        return "There is no verdict: the loss without noise or at the training noise is not known."
-    covered = len(curve.sigma) > 2 and curve.sigma[0] == 0 and curve.sigma[-1] >= trained * (1 - 1e-9)
-    if curve.ratio > NEEDED and (curve.preferred >= NEAR * trained or curve.sigma[-1] < trained):
-        return "The network depends on its training noise. 'fpanalysis denoise' makes one that does not."
-    if curve.ratio > NEEDED or curve.loss_removed > NEEDED * least:
-        return "The network does better with some noise than with none, though not at its training noise."
-    if not covered:
-        return (
-            "The network does not lose by the removal of its noise; where its loss is least, levels from 0 to beyond "
-            f"the training noise would tell (--noise 0:{1.5 * trained:g})."
-        )
-    if net.placement == "in" and curve.preferred_bias2 >= NEAR * trained:
-        return (
-            "Training absorbed the shift of the fixed points (bias² is least near the training noise), but the "
-            "variance that noise adds costs more: the network does better without noise, and better still de-noised "
-            "('fpanalysis denoise')."
-        )
-    if curve.loss_removed == curve.loss_trained:
-        return "The network does not depend on its training noise, which makes no difference to its loss."
-    return "The network does not depend on its training noise: it does best with little or none."
-
-
 def _document(net: Network, judged: Judged) -> dict[str, Any]:
     """NaN and infinities become null when it is written."""
-    source, curve, sampled, success = judged
-    best = _best(curve, sampled)
+    source, curve, found, sampled, success = judged
+    best = found.curve
     return {
         "schema": "fpanalysis.preference/1",
         "version": curve.provenance.version,
@@ -283,10 +268,16 @@ def _document(net: Network, judged: Judged) -> dict[str, Any]:
         "trials": source,
         "findings_from": best.method,
         **{name: getattr(best, name) for name in SINGLE},
-        "verdict": verdict(net, best) if best.training_sigma else None,
+        **verdict_document(found),
         "curve": _levels(curve) | _shares(success),
+        "transmission": None if found.transmission is None else _transmission(found),
         "monte_carlo": None if sampled is None else _levels(sampled) | {"seed": sampled.provenance.seed},
     }
+
+
+def _transmission(found: Preference) -> dict[str, Any]:
+    names = ("sigma", "gain", "gain_error", "correlation", "correlation_error")
+    return {name: getattr(found.transmission, name).tolist() for name in names}
 
 
 def _shares(success: list[tuple[float, float]] | None) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from fpanalysis.figures.incentive import (
     plot_valley,
 )
 from fpanalysis.figures.learning import learning_curves_figure, plot_learning_curves
-from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve
+from fpanalysis.figures.loss_curves import loss_figure, plot_loss_curve, plot_signal_gain
 from fpanalysis.figures.maze import maze_figure, plot_maze
+from fpanalysis.figures.periodic import periodic_figure, plot_periodic_response
 from fpanalysis.figures.points import POINT_STYLES, fixed_points_figure, plot_fixed_points
 from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_neurons, regularizer_figure
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
@@ -37,6 +38,7 @@ __all__ = [
     "learning_curves_figure",
     "loss_figure",
     "maze_figure",
+    "periodic_figure",
     "phase_figure",
     "plot_attenuation",
     "plot_bifurcations",
@@ -52,12 +54,14 @@ __all__ = [
     "plot_maze",
     "plot_noise_stability",
     "plot_outputs",
+    "plot_periodic_response",
     "plot_perturbed",
     "plot_phase_diagram",
     "plot_regularizer",
     "plot_regularizer_neurons",
     "plot_regulator",
     "plot_shift",
+    "plot_signal_gain",
     "plot_spectrum",
     "plot_sweep",
     "plot_top_exponent",

@@ -1,4 +1,4 @@
-"""Loss against test noise and its parts: plots of a `LossCurve`."""
+"""Loss against test noise and its parts, and what passes through: plots of a `LossCurve` and a `Preference`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fpanalysis.figures._axes import NOISY, SECOND, SILENT, new_axes
+from fpanalysis.figures._axes import NOISY, SECOND, SILENT, THIRD, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fpanalysis.moments import LossCurve
+    from fpanalysis.preference import Preference
 
 PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("loss", "error", "loss", {"color": "black", "lw": 2}),
@@ -19,6 +20,7 @@ PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("variance", "variance_error", "variance of the output", {"color": SILENT, "lw": 1.4}),
 )
 DECADES = 3.0  #: shown below the largest loss
+FLAT = 3.0  #: largest loss over the least up to which an axis from zero shows more than a logarithmic one
 
 
 def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes | None = None) -> Axes:
@@ -32,9 +34,12 @@ def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes
     if sampled is not None:
         _points(sampled, ax)
     _mark_levels(curve, ax)
-    ax.set_yscale("log")
     top = float(np.nanmax(curve.loss, initial=1e-300))
-    ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
+    if float(np.nanmin(curve.loss, initial=np.inf)) * FLAT > top:
+        ax.set_ylim(0, 1.15 * top)
+    else:
+        ax.set_yscale("log")
+        ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
     ax.set_ylabel("expected loss")
@@ -67,10 +72,47 @@ def _mark_levels(curve: LossCurve, ax: Axes) -> None:
         ax.plot(curve.preferred, loss, "v", color=SECOND, ms=9, mec="white", clip_on=False, zorder=5, label=label)
 
 
-def loss_figure(curve: LossCurve, sampled: LossCurve | None = None) -> Any:
-    """A figure of its own."""
+def plot_signal_gain(found: Preference, ax: Axes | None = None) -> Axes:
+    """By how much of it the mean output follows the wanted one, against the noise; as a dashed line what the network
+    with smoothed activations and no noise does."""
+    ax = new_axes(ax, width=6.4)
+    passed, e = found.transmission, found.evidence
+    if passed is None:
+        return ax
+    ax.errorbar(
+        passed.sigma, passed.gain, passed.gain_error, fmt="o-", ms=3.5, mfc="white", lw=1.4, color=NOISY,
+        label="with noise (95 %)",
+    )  # fmt: skip
+    if np.isfinite(e.gain_denoised):
+        ax.axhline(e.gain_denoised, color=THIRD, ls="--", lw=1.4, label="smoothed, without noise")
+    if found.curve.training_sigma > 0:
+        ax.axvline(found.curve.training_sigma, color="0.6", lw=1, ls=":", zorder=0)
+    ax.set_ylim(bottom=min(0.0, float(np.nanmin(passed.gain)) * 1.1))
+    ax.margins(x=0.02)
+    ax.set_xlabel("test noise σ (per step)")
+    ax.set_ylabel("gain of the mean output\non the wanted output")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def loss_figure(curve: LossCurve, sampled: LossCurve | None = None, found: Preference | None = None) -> Any:
+    """A figure of its own; with the loss of the smoothed network and the transmission, where they are `found`."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
-    plot_loss_curve(curve, sampled, figure.subplots())
+    passes = found is not None and found.transmission is not None and np.isfinite(found.transmission.gain).any()
+    figure = Figure(figsize=(6.4, 7.0 if passes else 4.8), layout="constrained")
+    axes = figure.subplots(2 if passes else 1, squeeze=False, sharex=True, height_ratios=[3, 2][: 2 if passes else 1])
+    top = axes[0, 0]
+    plot_loss_curve(curve, sampled, top)
+    if found is None:
+        return figure
+    smooth = found.evidence.loss_denoised
+    if np.isfinite(smooth) and smooth > 0:
+        top.axhline(smooth, color=THIRD, ls="--", lw=1.4, label="loss smoothed, without noise")
+        top.set_ylim(bottom=min(top.get_ylim()[0], smooth / 1.5))
+        top.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
+    top.set_title(f"verdict: {found.verdict.value}", fontsize="medium", loc="left")
+    if passes:
+        plot_signal_gain(found, axes[1, 0])
+        top.tick_params(labelbottom=True)
     return figure

@@ -35,11 +35,15 @@ def sampled(
 ) -> Found:
     """The curve from `trials` runs of every input at every level."""
     weight, targets = problem.weight[problem.counted], problem.targets[problem.counted]
-    runs = runs_of_blocks(trials, len(problem.levels) * weight.size)
-    seeds = rng.integers(2**62, size=len(runs))
-    blocks = [_block(problem, R, np.random.default_rng(seed), loss) for R, seed in zip(runs, seeds, strict=True)]
     of_mean = None if loss is None or callable(loss) else of_mean_output(loss, targets, weight)
-    return estimate(blocks, weight, problem.sigma, within, trained, of_mean)
+    return estimate(blocks_of(problem, trials, rng, loss), weight, problem.sigma, within, trained, of_mean)
+
+
+def blocks_of(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss | Each | None = None) -> list[Sums]:
+    """The sums of `trials` runs of every input at every level, in independent blocks."""
+    runs = runs_of_blocks(trials, len(problem.levels) * problem.weight[problem.counted].size)
+    seeds = rng.integers(2**62, size=len(runs))
+    return [_block(problem, R, np.random.default_rng(seed), loss) for R, seed in zip(runs, seeds, strict=True)]
 
 
 def of_mean_output(loss: Loss, targets: Array, weight: Array) -> Callable[[Array], Array]:

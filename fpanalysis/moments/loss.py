@@ -72,7 +72,7 @@ def loss_curve(
     InputError
         If an argument does not fit the network, or `loss` is given with the closure.
     """
-    inputs, targets, mask, start = _checked(net, batch, h0)
+    inputs, targets, mask, start = checked_batch(net, batch, h0)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
     chosen = _chosen(loss)
@@ -115,7 +115,8 @@ def _chosen(loss: object) -> Loss | Each | None:
     raise InputError(f"loss must be {names}, a Loss, or a function of (z, target); found {loss!r}")
 
 
-def _checked(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
+def checked_batch(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
+    """Inputs, targets and the weights of outputs, (T, B, ...), and the states (B, N) that trials start from."""
     if not isinstance(net, Network):
         raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
     if not isinstance(batch, tuple | list) or len(batch) != 3:

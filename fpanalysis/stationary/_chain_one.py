@@ -200,7 +200,7 @@ def _state_box(found: Solved) -> Array:
 
 
 def _search(line: Line, problem: Problem, tolerance: float) -> Search:
-    low, high, least = _first(line, problem)
+    low, high, least = extent(line, problem)
     found = collocate(line, low, high, LADDER[0])
     search = Search(found, found, (), ((found.n, found.mean),))
     level = 0
@@ -239,7 +239,7 @@ def _in_deviations(line: Line, found: Solved, error: Array) -> float:
     return float(max(error[0] / unit, 0.1 * error[1] / unit**2))
 
 
-def _first(line: Line, problem: Problem) -> tuple[float, float, tuple[float, float]]:
+def extent(line: Line, problem: Problem) -> tuple[float, float, tuple[float, float]]:
     """A first box in y, and what any later one holds: where the noise-free step rests."""
     box = first_box(line.step, problem.start)[:, 0]
     rests = core(line.step)[:, 0]
