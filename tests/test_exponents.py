@@ -241,6 +241,8 @@ def test_what_did_not_work_is_said():
     for w in (1.2, 1.02, 2.0):  # by e^23, e^5 and e^228 over the run: no chaos either
         slowly = fpa.lyapunov(fpa.Network(W=[[w]], b=[1.0], activation="softplus", gamma=0.2, sigma=0.1))
         assert slowly.status is fpa.Status.DIVERGED
+    walk = fpa.Network(W=[[1.0]], activation="linear", gamma=0.2, sigma=0.1)  # far, but no divergence
+    assert all(fpa.lyapunov(walk, rng=seed, steps=100).status is fpa.Status.OK for seed in range(40))
     kink = fpa.Network(W=[[0.5]], b=[0.0], activation="relu", gamma=0.5)
     assert fpa.lyapunov(kink, start=[0.0]).status is fpa.Status.AT_KINK
     assert fpa.lyapunov(kink).status is fpa.Status.AT_KINK  # from both of its sides
