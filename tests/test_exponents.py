@@ -66,7 +66,7 @@ def test_the_error_covers_the_end_of_transients_and_slow_pairs(name, condition):
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_the_error_covers_on_random_networks(noisy):
-    """A stated error of 95 % against eigenvalues at the fixed point, or a run four times as long from another seed."""
+    """A stated error of 95 % against eigenvalues at the fixed point, or a run twice as long from another seed."""
     covered = []
     for seed in range(16):
         form, placement = FORMS[seed % 3]
@@ -79,7 +79,7 @@ def test_the_error_covers_on_random_networks(noisy):
             h = net.step(h)
         if not found.ok or (not noisy and np.abs(net.step(h) - h).max() > 1e-10):
             continue
-        longer = fpa.lyapunov(net, sigma=sigma, k=1, steps=2000, rng=100 + seed) if noisy else None
+        longer = fpa.lyapunov(net, sigma=sigma, k=1, steps=1000, rng=100 + seed) if noisy else None
         exact = longer.top if longer else np.log(np.abs(np.linalg.eigvals(net.jacobian(h))).max())
         covered.append(abs(found.top - exact) <= np.hypot(found.top_error, longer.top_error if longer else 0.0))
     assert len(covered) >= 10
@@ -241,6 +241,8 @@ def test_what_did_not_work_is_said():
     for w in (1.2, 1.02, 2.0):  # by e^23, e^5 and e^228 over the run: no chaos either
         slowly = fpa.lyapunov(fpa.Network(W=[[w]], b=[1.0], activation="softplus", gamma=0.2, sigma=0.1))
         assert slowly.status is fpa.Status.DIVERGED
+    walk = fpa.Network(W=[[1.0]], activation="linear", gamma=0.2, sigma=0.1)  # far, but no divergence
+    assert all(fpa.lyapunov(walk, rng=seed, steps=100).status is fpa.Status.OK for seed in range(40))
     kink = fpa.Network(W=[[0.5]], b=[0.0], activation="relu", gamma=0.5)
     assert fpa.lyapunov(kink, start=[0.0]).status is fpa.Status.AT_KINK
     assert fpa.lyapunov(kink).status is fpa.Status.AT_KINK  # from both of its sides

@@ -73,7 +73,7 @@ def test_one_dimension_is_lambda_minus_half_sigma_squared(noise):
     for gamma in (0.01, 0.005):
         mu = s / (a * np.sqrt(gamma))
         net = fpa.LipschitzRNN(A=[[a]], W=[[0.0]], gamma=gamma, multiplicative=mu, noise=noise)
-        found = fpa.lyapunov(net, start=[0.0], chains=200, steps=1000)
+        found = fpa.lyapunov(net, start=[0.0], chains=100, steps=500)
         assert abs(found.top - log_gain(gamma * a, mu)) < 2 * found.top_error < 0.02
         gaps.append(abs(log_gain(gamma * a, mu) / gamma - (a - s**2 / 2)))
         bounds = fpa.exponent_bounds(net)  # without a or W the SDE's are tight
