@@ -255,7 +255,7 @@ def test_what_is_no_network_of_a_task_is_named_and_left_out(folder):
     [
         ((), "holds no network to judge: found 1 file(s) *.pt"),
         (("--trials", 0), "--trials must be at least 4 for a folder"),
-        (("--steps", 9), "--steps is for a single network"),
+        (("--steps", 9), "--steps is for a single CTRNN"),
         (("--figure", "a.xyz"), "--figure must end in"),
     ],
 )

@@ -100,14 +100,14 @@ def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
     return Batch((inputs, targets, mask), h0, source)
 
 
-def own_noise(net: Network) -> float:
+def own_noise(net: Trained) -> float:
     """The largest coefficient of the training noise, additive or on the increment."""
     import numpy as np
 
     return max(float(np.max(net.sigma)), net.multiplicative)
 
 
-def noise_at(net: Network, level: float) -> dict[str, Any]:
+def noise_at(net: Trained, level: float) -> dict[str, Any]:
     """Arguments for the network's noise, both kinds, with `level` as its largest coefficient."""
     own = own_noise(net)
     if not own or not level:
