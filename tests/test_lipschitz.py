@@ -116,6 +116,16 @@ def test_fixed_points_of_one_neuron(A, W, b, number):
     np.testing.assert_array_equal(points.stable, np.abs(slope) < 1)
 
 
+@pytest.mark.parametrize(("W", "stable"), [(2.0, False), (0.5, True), (-3.0, True)])
+def test_a_point_on_a_kink_is_stable_where_both_sides_are(W, stable):
+    """h' = h + 0.1 (-h + max(W h, 0)) at 0 has slopes 0.9 and 0.9 + 0.1 W."""
+    net = fpa.LipschitzRNN(A=[[-1.0]], W=[[W]], activation="relu", gamma=0.1)
+    points = fpa.find_fixed_points(net)
+    assert points.h.tolist() == [[0.0]]
+    assert (points.stable.tolist(), points.index.tolist(), points.completeness) == ([stable], [0], "unknown")
+    assert points.status.ok == stable
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_fixed_points_of_two_neurons(seed):
     rng = np.random.default_rng(seed)
