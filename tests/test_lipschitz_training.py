@@ -125,9 +125,11 @@ def study(tmp_path_factory):
 
 
 def test_a_study_is_named_after_its_form(study):
-    assert {n.name for n in study.networks} == {f"lipschitz-tanh-N6-{s}-seed{k}" for s in ("0", "0.5") for k in (0, 1)}
+    assert {n.name for n in study.networks} == {
+        f"lipschitz-tanh-N6-{s}-mult0.05-seed{k}" for s in ("0", "0.5") for k in (0, 1)
+    }
     settings = json.loads((study.folder / "manifest.json").read_text())["settings"]
-    assert (settings["form"], settings["multiplicative"], settings["noise"]) == ("lipschitz", 0.05, "independent")
+    assert (settings["form"], settings["noise"]) == ("lipschitz", "independent")
     assert all(fpa.load(study.folder / n.file).hash == n.hash for n in study.networks)
 
 
@@ -144,8 +146,8 @@ def test_an_interrupted_study_ends_bit_for_bit_the_same(study, tmp_path):
         train_study(TASK, tmp_path / "s", progress=progress, **own)
     again = train_study(TASK, tmp_path / "s", resume=True, **own)
     assert [n.hash for n in again.networks] == [n.hash for n in study.networks]
-    with pytest.raises(fpa.InputError, match=r"multiplicative 0.05, now 0.1"):
-        train_study(TASK, tmp_path / "s", resume=True, **own | {"multiplicative": 0.1})
+    with pytest.raises(fpa.InputError, match=r"noise 'independent', now 'joint'"):
+        train_study(TASK, tmp_path / "s", resume=True, **own | {"noise": "joint"})
 
 
 def test_a_study_of_ctrnns_has_no_settings_of_lipschitz_rnns(tmp_path):
@@ -155,9 +157,26 @@ def test_a_study_of_ctrnns_has_no_settings_of_lipschitz_rnns(tmp_path):
     assert not {"multiplicative", "noise"} & set(settings)
 
 
-def test_several_strengths_make_several_studies(tmp_path):
-    with pytest.raises(fpa.InputError, match="multiplicative must be one number in a study"):
-        train_study(TASK, tmp_path / "s", multiplicative=(0.0, 0.1), **QUICK)
+def test_several_strengths_make_a_study(tmp_path):
+    options = ["--form", "lipschitz", "--noise", "0.2", "--size", "4", "--steps", "5", "--batch", "2"]
+    folder = tmp_path / "s"
+    one = run("train", TASK, *options, "--multiplicative", "0", "--seeds", "1", "-o", folder)
+    several = run("train", TASK, *options, "--multiplicative", "0,0.3", "-o", folder, "--resume")
+    assert one.exit_code in (0, 3)
+    assert "1 networks were added to the 1" in several.stderr
+    assert "noise  multiplicative  trained" in several.stdout
+    names = {0.0: "lipschitz-tanh-N4-0.2-seed0", 0.3: "lipschitz-tanh-N4-0.2-mult0.3-seed0"}
+    study = read_study(folder)
+    assert {network.multiplicative: network.name for network in study.networks} == names
+    for strength, name in names.items():
+        assert fpa.load(folder / f"{name}.pt").multiplicative == strength
+    titles = [ax.get_title() for ax in learning_curves_figure(study).axes]
+    assert titles == [f"tanh, Lipschitz RNN, multiplicative {strength:g}" for strength in names]
+
+
+def test_multiplicative_noise_is_no_axis_of_ctrnns(tmp_path):
+    with pytest.raises(fpa.InputError, match="multiplicative and noise are of form 'lipschitz'"):
+        train_study(TASK, tmp_path / "s", sigma=0.2, multiplicative=(0.0, 0.1))
 
 
 # ---------------------------------------------------------------- test noise
