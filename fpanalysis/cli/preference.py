@@ -184,7 +184,7 @@ def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tup
     if found.success is None or found.success_error is None:
         return None
     shares = zip(found.success[0].tolist(), found.success_error[0].tolist(), strict=True)
-    return [(share, success_error(share, error, TRIALS)) for share, error in shares]
+    return [(share, success_error(share, error, found.inputs)) for share, error in shares]
 
 
 def _print(net: Network, judged: Judged) -> None:

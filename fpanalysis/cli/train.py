@@ -224,7 +224,7 @@ def _report_test(test: Evaluation, sigma: float, classes: bool) -> None:
         click.echo(f"test loss, noise removed       {clean:.4g}")
         click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
     if classes and test.success is not None:
-        tried = f" (of {test.curves[0].provenance.settings['inputs']} test trials)"
+        tried = f" (of {test.inputs} test trials)"
         if sigma > 0:
             click.echo(f"accuracy at noise {sigma:<12g} {test.success[0, -1]:.4f}{tried}")
         click.echo(f"accuracy, noise removed        {test.success[0, 0]:.4f}{tried if sigma == 0 else ''}")
