@@ -299,6 +299,8 @@ class LipschitzRNN(System):
         to the left. (The sources call them beta and gamma.)
         """
         M = of_shape("M", M, (None, None))
+        if len(M) != M.shape[1]:
+            raise InputError(f"M must be square, (N, N); found shape {M.shape}")
         return M + (1 - 2 * skew) * M.T - shrink * np.eye(len(M))
 
 

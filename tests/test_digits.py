@@ -133,8 +133,9 @@ def test_test_images_are_drawn_once_each():
     np.testing.assert_array_equal(images_of(task.test_batch(449, 1)).reshape(449, 64), some)
     assert (images_of(task.test_batch(449, 2)).reshape(449, 64) != some).any()
     for draw in (task.batch, task.test_batch):
-        with pytest.raises(InputError, match="batch_size must be >= 1; found -1"):
-            draw(-1, 0)
+        for wrong in (-1, 2.5):
+            with pytest.raises(InputError, match=f"batch_size must be a whole number >= 1; found {wrong}"):
+                draw(wrong, 0)
 
 
 def test_score_is_the_class_after_the_last_step():

@@ -69,6 +69,11 @@ def test_form_of_the_trained_matrices():
     assert np.abs(np.linalg.eigvals(fpa.LipschitzRNN.between(M, 1, 0.01)).real + 0.01).max() < 1e-12
 
 
+def test_a_form_of_a_matrix_that_is_not_square_is_refused():
+    with pytest.raises(fpa.InputError, match=r"M must be square, \(N, N\); found shape \(1, 3\)"):
+        fpa.LipschitzRNN.between([[1.0, 2.0, 3.0]], 0.5, 0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

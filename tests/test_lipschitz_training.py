@@ -106,6 +106,8 @@ def test_a_diverged_network_is_named_and_harms_no_other():
         ({"multiplicative": -0.1}, "multiplicative must be a number from 0"),
         ({"multiplicative": "much"}, "multiplicative must be numbers"),
         ({"multiplicative": [0.1, 0.2], "seed": [1, 2, 3]}, "and multiplicative must be one value or the same number"),
+        ({"multiplicative": []}, "seed, sigma, placement, multiplicative must be one value or several; found none"),
+        ({"form": "lipshitz"}, "form must be 'rate', 'current' or 'lipschitz'; found 'lipshitz'"),
         ({"placement": "out"}, "placement 'out' has no meaning with form 'lipschitz'"),
         ({"layers": (4, 4), "size": None, "gamma": 1}, "form 'rate' with layers"),
     ],
