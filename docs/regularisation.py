@@ -7,10 +7,12 @@ python docs/regularisation.py                       write the page again, after 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ import numpy as np
 
 HERE = Path(__file__).parent
 SEEDS = 6
-SMOOTHED = 0.5  #: what ReLU is smoothed by where its second derivatives are asked for
+NARROW = 0.06  #: what ReLU is smoothed by where second derivatives in the weights are asked for
+SMOOTHED = 0.5  #: and where those in the state are, which P and Q of the training noise are made of
 LEVELS = {"white": (0.0, 0.3), "multiplicative": (0.4,), "salt-and-pepper": (0.1,)}
 
 
@@ -73,8 +76,9 @@ MEASURES = (
     Measure("jacobian", "input Jacobian", -1),
     Measure("margin", "margin", 1),
     Measure("trace", "Hessian trace", -1),
-    Measure("relative_trace", "relative trace", -1),
     Measure("top_eigenvalue", "top eigenvalue", -1),
+    Measure("relative_trace", "relative trace", -1),
+    Measure("shaken", "loss by 10 % on weights", -1),
     Measure("regulariser", "P + Q", -1),
 )
 
@@ -116,9 +120,12 @@ def measured(path: Path) -> dict[str, float]:
     white = robust.perturbed["white"].accuracy
     noisy = fpa.perturbed(net, test, "white", [0.0], sigma=None, loss=task.loss)
     grown = fpa.trial_exponents(net, test[0], sigma=0)
-    flat = fpa.models.flatness(net, seen, sigma=0)
-    smoothed = None if net.smooth else SMOOTHED
-    expansion = fpa.regularizer(net, seen, task.loss, 1.0, multiplicative=0.0, smoothed=smoothed, pairs=0)
+    narrow, smoothed = (None, None) if net.smooth else (NARROW, SMOOTHED)
+    flat = fpa.models.flatness(net, seen, smoothed=narrow)
+    relative = fpa.models.flatness(net, seen, smoothed=narrow, scale="weight")
+    shaken = fpa.models.noise_stability(net, seen, [0.1], scale="weight", pairs=32)
+    kinds = [net] if net.form == "lipschitz" else [dataclasses.replace(net, placement=kind) for kind in ("in", "out")]
+    sums = [_regulariser(kind, seen, task.loss, smoothed) for kind in kinds]
     return {
         "accuracy": float(white[0]),
         "accuracy_noisy": float(noisy.accuracy[0]),
@@ -131,11 +138,24 @@ def measured(path: Path) -> dict[str, float]:
         "margin_local": float(np.maximum(robust.margins.local, 0).mean()),
         "trace": flat.trace,
         "trace_error": flat.trace_error,
-        "relative_trace": flat.relative_trace,
+        "relative_trace": relative.trace,
+        "shaken": float(shaken.excess[0]),
         "top_eigenvalue": float(flat.eigenvalues[0]),
-        "regulariser": float(expansion.P + expansion.Q),
+        "regulariser": sums[0],
+        "regulariser_out": sums[-1],
         "loss": flat.loss,
     }
+
+
+def _regulariser(net: Any, batch: Any, loss: str, smoothed: float | None) -> float:
+    import fpanalysis as fpa
+
+    found = fpa.regularizer(net, batch, loss, 1.0, multiplicative=0.0, smoothed=smoothed, pairs=0)
+    return float(found.P + found.Q)
+
+
+def page(results: dict[str, dict[str, float]]) -> str:
+    return ""
 
 
 def read(home: Path = HERE) -> dict[str, dict[str, float]]:
@@ -143,8 +163,109 @@ def read(home: Path = HERE) -> dict[str, dict[str, float]]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def compared(results: dict[str, dict[str, float]], group: Group, measure: Measure) -> tuple[float, float] | None:
+    """Mean over seeds of the difference from the network trained without noise from the same start, or of the log of
+    the ratio, and its 95 % half-width."""
+    from scipy.stats import t
+
+    name = "regulariser_out" if measure.name == "regulariser" and group.training.get("placement") else measure.name
+    noisy, clean = (of(results, key, name) for key in (group.name, group.clean))
+    if not len(noisy) or len(noisy) != len(clean) or (measure.relative and min(noisy.min(), clean.min()) <= 0):
+        return None
+    d = np.log(noisy / clean) if measure.relative else noisy - clean
+    return float(d.mean()), float(t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+
+
+def of(results: dict[str, dict[str, float]], group: str, name: str) -> np.ndarray:
+    keys = [f"{group}-seed{seed}" for seed in range(SEEDS)]
+    return np.array([results[key][name] for key in keys if key in results])
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and its 95 % half-width over seeds."""
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    digits = max(0, 1 - int(np.floor(np.log10(half)))) if half > 0 else 3
+    return f"{values.mean():.{min(digits, 4)}f} ± {half:.{min(digits, 4)}f}"
+
+
+def table(results: dict[str, dict[str, float]], measures: Sequence[Measure]) -> str:
+    rows = [["network", *(measure.told for measure in measures)], ["---"] * (1 + len(measures))]
+    for group in GROUPS:
+        own = "regulariser_out" if group.training.get("placement") else "regulariser"
+        names = [own if measure.name == "regulariser" else measure.name for measure in measures]
+        rows.append([group.told, *(spread(of(results, group.name, name)) for name in names)])
+    return _rows(rows)
+
+
+def changes(results: dict[str, dict[str, float]]) -> str:
+    noisy = [group for group in GROUPS if group.clean]
+    rows = [["measure", "claimed", *(group.told for group in noisy)], ["---"] * (2 + len(noisy))]
+    for measure in MEASURES:
+        if measure.claimed:
+            cells = [change(compared(results, group, measure), measure) for group in noisy]
+            rows.append([measure.told, "up" if measure.claimed > 0 else "down", *cells])
+    return _rows(rows)
+
+
+def change(found: tuple[float, float] | None, measure: Measure) -> str:
+    """Such as "x 0.71 (0.65 to 0.77), yes": whether zero change lies outside of the interval, on the claimed side."""
+    if found is None:
+        return "-"
+    mean, half = found
+    verdict = "open" if abs(mean) <= half else "**yes**" if mean * measure.claimed > 0 else "**opposite**"
+    if measure.relative:
+        told = f"x {np.exp(mean):.2f} ({np.exp(mean - half):.2f} to {np.exp(mean + half):.2f})"
+    else:
+        told = f"{mean:+.3f} ± {half:.3f}"
+    return f"{told}: {verdict}"
+
+
+def _rows(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def draw(results: dict[str, dict[str, float]], path: Path) -> None:
+    """Every network a dot: each measure by group."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    mpl.use("Agg")
+    shown = [measure for measure in MEASURES if measure.name not in ("accuracy_noisy", "top_eigenvalue")]
+    fig, axes = plt.subplots(3, 4, figsize=(13, 8.5), layout="constrained", sharey=True)
+    colours = {"": "#4d4d4d"} | {group.clean: "#d1603d" for group in GROUPS if group.clean}
+    rows = list(reversed(GROUPS))
+    for ax, measure in zip(axes.flat, shown, strict=True):
+        for y, group in enumerate(rows):
+            own = measure.name == "regulariser" and group.training.get("placement")
+            values = of(results, group.name, "regulariser_out" if own else measure.name)
+            ax.plot(values, np.full(len(values), y), "o", ms=4, alpha=0.6, color=colours[group.clean])
+            ax.plot(values.mean(), y, "|", ms=16, color=colours[group.clean])
+        way = {1: ", claimed up", -1: ", claimed down", 0: ""}[measure.claimed]
+        ax.set_title(f"{measure.told}{way}", fontsize=10)
+        if measure.relative:
+            ax.set_xscale("log")
+        ax.set_yticks(range(len(rows)), [group.told for group in rows], fontsize=8)
+        for y in (2.5, 5.5):
+            ax.axhline(y, color="0.85", lw=0.8, zorder=0)
+    fig.suptitle(
+        "Classifiers of digits trained without (grey) and with noise (orange), tested without noise; bars: means"
+    )
+    path.parent.mkdir(exist_ok=True)
+    fig.savefig(path, dpi=80)
+    plt.close(fig)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["train"]:
+        train(Path(arguments[1]))
+    elif arguments[:1] == ["measure"]:
+        measure(Path(arguments[1]))
+    results = read()
+    draw(results, HERE / "figures" / "regularisation.png")
+    (HERE / "regularisation.md").write_text(page(results), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["train"]:
-        train(Path(sys.argv[2]))
-    elif sys.argv[1:2] == ["measure"]:
-        measure(Path(sys.argv[2]))
+    main(sys.argv[1:])
