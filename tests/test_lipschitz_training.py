@@ -232,6 +232,7 @@ def test_networks_are_judged_by_their_form(study):
 def test_stationary_laws_refuse_multiplicative_noise():
     with pytest.raises(fpa.InputError, match=r"multiplicative noise too, of 0.9"):
         fpa.stationary(neuron())
+    assert "need a Network; this is a LipschitzRNN" in fpa.stationary(neuron(multiplicative=0.0)).details["reason"]
     law = fpa.stationary(neuron(multiplicative=0.0), method="small-noise")
     assert law.cov[0, 0] == pytest.approx(0.25 * 0.16 / 0.75, rel=1e-9)
 
