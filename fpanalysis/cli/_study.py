@@ -82,14 +82,16 @@ def _train(task: Task, folder: Path, settings: dict[str, Any]) -> Study:
 
 
 def live_losses(now: StudyProgress) -> str:
-    """The median of the latest losses for each placement: ``loss in 0.012, out 0.0034``."""
+    """The median of the latest losses, for each placement if there are two: ``loss in 0.012, out 0.0034``."""
     import numpy as np
 
     parts = []
-    for placement in dict.fromkeys(network.placement for network in now.networks):
+    placements = dict.fromkeys(network.placement for network in now.networks)
+    for placement in placements:
         rows = [m for m, network in enumerate(now.networks) if network.placement == placement]
         known = now.losses[rows][np.isfinite(now.losses[rows])]
-        parts.append(f"{placement} {number(float(np.median(known)) if len(known) else None, 2)}")
+        median = number(float(np.median(known)) if len(known) else None, 2)
+        parts.append(f"{placement} {median}" if len(placements) > 1 else median)
     return f"loss {', '.join(parts)}"
 
 
