@@ -61,7 +61,8 @@ def _distribution(found: TrialExponents, ax: Axes | None = None, label: str | No
     ax = new_axes(ax)
     known = np.sort(found.exponents[np.isfinite(found.exponents)])
     share = 1 - np.arange(len(known))[::-1] / len(found.exponents)
-    ax.step(known, share, where="post", label=label, **({"color": SECOND, "lw": 1.6} | style))
+    drawn: dict[str, Any] = {"color": SECOND, "lw": 1.6} | style
+    ax.step(known, share, where="post", label=label, **drawn)
     return ax
 
 
