@@ -274,6 +274,10 @@ def _split(net: Any, sigma: float, tau: float) -> tuple[Any, bool]:
     if tau:
         net = dataclasses.replace(net, activation=smoothed_activation(net.activation, tau * profile))
     left = float(np.sqrt(sigma**2 - tau**2)) if sigma and _inside(net) else sigma
+    own = max(float(np.max(net.sigma)), net.multiplicative)
+    if left and net.multiplicative:
+        share = left / own
+        return dataclasses.replace(net, sigma=share * net.sigma, multiplicative=share * net.multiplicative), True
     return net.with_sigma(left * profile) if left else net, left > 0
 
 

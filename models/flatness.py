@@ -127,7 +127,8 @@ def flatness(
         None: that of the task that `net` remembers, else the squared error.
     sigma : float
         Noise at which the loss is expected, in the profile of the training noise; 0: the loss without noise. A network
-        trained with noise is at a minimum of the first, at its training noise.
+        trained with noise is at a minimum of the first, at its training noise. Of a Lipschitz RNN with noise on the
+        increment too, the largest coefficient of both, which keep their proportion.
     smoothed : float, optional
         tau, what f is smoothed by. None: where f has kinks and the noise enters it, a quarter of the noise is averaged
         over within f (its share of the variance, 6 %, is lost there); else 0. With noise elsewhere, or without noise,

@@ -55,11 +55,42 @@ def test_kinks_are_said_and_the_curve_is_printed_beside(tmp_path):
     assert done.exit_code == 3
     assert "smooth pieces only" in done.output
     assert "the loss bends by" in " ".join(done.output.split())
+    assert "changed" in done.output
     described = json.loads((tmp_path / "found.json").read_text())["models"][0]
     assert described["settings"]["sigma"] == 0
     assert described["curve"]["levels"] == [0.05]
     smoothed = run(ONE, *OPTIONS, "--noise", "0", "--smoothed", "0.2")
     assert smoothed.exit_code == 0
+
+
+def test_networks_with_and_without_kinks_compare_by_the_curvature_when_changed(tmp_path):
+    """The trace of smooth pieces in brackets; the same measure for all."""
+    net = fpa.load(ONE)
+    smooth = fpa.Network(W=net.W, b=net.b, activation="softplus", gamma=net.gamma, info=net.info)
+    fpa.save(smooth, tmp_path / "smooth.pt")
+    done = run(ONE, tmp_path / "smooth.pt", *OPTIONS, "--noise", "0", "--json", tmp_path / "found.json")
+    first, second = json.loads((tmp_path / "found.json").read_text())["models"]
+    rows = {k: next(line.split() for line in done.output.splitlines() if line.split()[:2] == [k, "0"]) for k in "12"}
+    assert rows["1"][3] == f"({first['trace']:.3g})"
+    assert rows["2"][3] == f"{second['trace']:.3g}"
+    for k, one in zip("12", (first, second), strict=True):
+        assert rows[k][5] == f"{one['curve']['curvature'][0]:.3g}±{one['curve']['curvature_error'][0]:.1g}"
+
+
+def test_classifiers_are_judged_on_more_trials_and_at_both_their_noises(tmp_path):
+    """As many as 2048 steps allow; the default noise is the largest coefficient, here that on the increment."""
+    task = fpa.tasks.get_task("digits")
+    rng = np.random.default_rng(0)
+    parts = {"A": -np.eye(3), "W": rng.normal(size=(3, 3)), "W_in": rng.normal(size=(3, task.n_in))}
+    info = {"task": "digits", "task_settings": task.settings()}
+    net = fpa.LipschitzRNN(**parts, W_out=rng.normal(size=(10, 3)), gamma=0.2, multiplicative=0.3, info=info)
+    fpa.save(net, tmp_path / "net.pt")
+    done = run(tmp_path / "net.pt", "--runs", 2, "--json", tmp_path / "found.json")
+    assert done.exit_code == 0, done.output
+    count = min(256, 2048 // task.T)
+    assert f"{count} training trials of digits" in " ".join(done.output.split())
+    settings = json.loads((tmp_path / "found.json").read_text())["models"][0]["settings"]
+    assert (settings["trials"], settings["sigma"]) == (count, 0.3)
 
 
 def test_a_network_without_a_task(tmp_path):

@@ -168,3 +168,80 @@ def test_an_input_by_its_name():
     u = net.conditions[names.index("go responding to 90")]
     assert level["exponents"][0] == pytest.approx(fpa.lyapunov(net, u, sigma=0, k=1).top, abs=2 * level["error"][0])
     assert run(cognitive, "--input", "go jumping").exit_code == 1
+
+
+@pytest.fixture
+def flips(tmp_path):
+    """Writes a network that adds up the pulses of the flip-flop task without bound, and says where."""
+
+    def write(name="flips", W=1.02, **settings):
+        weights = {"W": W * np.eye(3), "W_in": np.eye(3), "W_out": np.eye(3), "activation": "linear", "sigma": 0.1}
+        net = fpa.Network(**(weights | {"gamma": 0.5, "info": {"task": "flip-flop"}} | settings))
+        fpa.save(net, tmp_path / f"{name}.pt")
+        return tmp_path / f"{name}.pt"
+
+    return write
+
+
+def test_where_inputs_change_exponents_are_those_along_the_trials(flips, tmp_path):
+    """At zero input the network diverges, which no trial shows: its exponents are log(1 + 0.5 * 0.02), and exit 0."""
+    result = run(flips(), "--json", tmp_path / "x.json", "--figure", tmp_path / "x.png")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "Along 128 test trials of flip-flop" in text
+    assert "At zero input, without noise, trajectories diverge." in text
+    task = get_task("flip-flop")
+    assert f"multiplied by at most {1.01**task.T:.3g} over all {task.T} steps" in text
+    assert not result.stderr
+    (one,) = json.loads((tmp_path / "x.json").read_text())["models"]
+    assert [level["status"] for level in one["levels"]] == ["diverged"] * 7
+    assert one["trials"]["steps"] == task.T
+    assert [level["sigma"] for level in one["trials"]["levels"]] == [level["sigma"] for level in one["levels"]]
+    for level in one["trials"]["levels"]:
+        assert level["exponents"] == pytest.approx([np.log(1.01)] * 128)
+        assert level["mean"] == pytest.approx(np.log(1.01))
+        assert level["status"] == "ok"
+
+
+def test_trials_are_the_tests_of_the_task_from_its_own_states_at_the_noise_asked(flips):
+    path = flips(activation="tanh", W=1.5)
+    result = run(path, "--noise", 0.3, "--seed", 4, "--steps", 200, "--json", "-")
+    (one,) = json.loads(result.stdout)["models"]
+    net, task = fpa.load(path), get_task("flip-flop")
+    inputs, targets, _ = task.test_batch(128, 4)
+    found = fpa.trial_exponents(net, inputs, 0.3, h0=task.initial_state(targets, 3), rng=4)
+    assert one["trials"]["levels"][0]["exponents"] == pytest.approx(found.exponents.tolist())
+    assert np.ptp(found.exponents) > 0.01
+    held = run(path, "--noise", 0.3, "--steps", 200, "--input", "0,0,0", "--json", "-")
+    assert json.loads(held.stdout)["models"][0]["trials"] is None
+
+
+def test_several_of_which_one_has_trials(flips, model):
+    result = run(flips(), model(), flips("explodes", W=1e30))
+    assert result.exit_code == 3
+    rows = [line.split() for line in result.stdout.splitlines()]
+    first, second, third = (row for row in rows if row and row[0] in "123" and len(row) > 5)
+    assert first[2].startswith("0.00995")
+    assert first[4:6] == ["-", "-"]
+    assert second[2:4] == ["-", "-"]
+    assert third[-1] == "diverged"
+    assert "explodes along its trials at noise 0, 0.1: diverged" in result.stderr
+
+
+def test_the_figure_draws_the_exponents_along_trials():
+    net = random_network(4, gain=0.4, activation="tanh")
+    inputs = np.random.default_rng(0).normal(size=(6, 9, 2))
+    levels = [fpa.lyapunov(net, sigma=sigma, k=2, steps=200) for sigma in (0.0, 0.5)]
+    trials = [fpa.trial_exponents(net, inputs, sigma) for sigma in (0.0, 0.5)]
+    _, right = stability_figure({"one": levels}, trials={"one": trials}).axes
+    np.testing.assert_array_equal(right.lines[0].get_xydata(), [[0, trials[0].top], [0.5, trials[1].top]])
+    grows = fpa.Network(W=[[1.5]], b=[1.0], gamma=1.0, activation="relu")
+    gone = [fpa.lyapunov(grows, sigma=0)]
+    short = [fpa.trial_exponents(grows, np.zeros((5, 3, 0)))]
+    left, right = stability_figure({"one": gone}, trials={"one": short}).axes
+    np.testing.assert_allclose(left.lines[0].get_xdata(), np.log(1.5))
+    np.testing.assert_allclose(left.lines[0].get_ydata(), np.arange(1, 4) / 3)
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "along the trials of its task",
+        "diverges at zero input",
+    ]

@@ -376,3 +376,22 @@ def test_lipschitz_network_in_its_matrices_as_they_enter_the_step():
     noisy = flatness(net, data, sigma=0.2, runs=3)
     assert noisy.loss_error > 0
     assert noisy.status.ok
+
+
+@pytest.mark.parametrize(("own", "level"), [((0.0, 0.6), 0.6), ((0.2, 0.1), 0.4), ((0.1, 0.2), 0.1)])
+def test_both_noises_of_a_lipschitz_network_keep_their_proportion(own, level):
+    """One step of one neuron from h0, read out as it is, gamma = 0.5 and f = tanh(c) - h0: E (h - y)^2 and its second
+    derivative in c by hand."""
+    sigma, mu = (level / max(own) * part for part in own)
+    h0, c, y = 0.8, 0.3, 0.1
+    net = fpa.LipschitzRNN(A=[[-1.0]], W=[[0.0]], b=[c], gamma=0.5, sigma=own[0], multiplicative=own[1])
+    data = (np.zeros((1, 1, 0)), np.full((1, 1, 1), y), np.ones((1, 1)))
+    found = flatness(net, data, sigma=level, runs=4000, parameters=["b"], h0=[[h0]])
+    f = np.tanh(c) - h0
+    loss = (h0 + f / 2 - y) ** 2 + (sigma**2 + mu**2 * f**2) / 4
+    assert abs(found.loss - loss) < 2 * found.loss_error
+    f1 = 1 - np.tanh(c) ** 2
+    f2 = -2 * np.tanh(c) * f1
+    bend = 2 * ((f1 / 2) ** 2 + (h0 + f / 2 - y) * f2 / 2) + mu**2 / 2 * (f1**2 + f * f2)
+    assert abs(found.trace - bend) < 2 * found.trace_error
+    assert found.trace_error < 0.1

@@ -133,6 +133,37 @@ def test_against_brute_force_where_the_inputs_are_two_numbers(form):
         assert m.found[b] == pytest.approx(least, rel=1e-2, abs=radius[1] - radius[0])
 
 
+def test_starts_aimed_at_the_other_classes_find_what_is_nearest():
+    """Two inputs and six classes, whose nearest boundary to first order often is not the nearest: rays again."""
+    net = classifier(N=8, n_in=1, classes=6, gain=2.0, seed=18)
+    batch = labelled(net, T=2, B=40)
+    angle, radius = np.linspace(0, 2 * np.pi, 240, endpoint=False), np.linspace(0, 2, 301)[1:]
+    way = np.stack([np.cos(angle), np.sin(angle)])[:, :, None] * radius
+    least = np.full(40, np.inf)
+    for b in range(40):
+        z = outputs(net, (batch[0][:, b, :, None] + way).reshape(2, -1, 1))
+        changed = (z.argmax(axis=1) != batch[1][-1, b].argmax()).reshape(240, -1).any(axis=0)
+        least[b] = radius[changed.argmax()] if changed.any() else np.inf
+    near = np.isfinite(least) & (least > 20 * radius[0])
+    assert near.sum() > 20
+    off = {k: fpa.margins(net, batch, starts=k, proven=False).found[near] / least[near] - 1 for k in (1, 4)}
+    assert off[4].max() < 0.03
+    assert off[1].max() > 0.1  # one start would not do
+    assert off[4].min() > -0.06  # the rays' own error, a radius and half an angle
+
+
+def test_where_the_starts_find_nothing_further_ones_do():
+    """A trial among 40 whose outputs oscillate so much that no linear problem leads across a boundary."""
+    net = classifier(N=12, n_in=1, classes=6, gain=3.0, seed=1)
+    batch = labelled(net, T=2, B=40)
+    m = fpa.margins(net, batch, starts=4, proven=False)
+    assert m.status.ok
+    moved = outputs(net, batch[0] + m.perturbation)
+    assert np.isfinite(m.found).all()
+    own = moved[np.arange(40), batch[1][-1].argmax(axis=1)]
+    assert (moved.max(axis=1) >= own).all()
+
+
 def test_the_smaller_the_margin_the_better_the_first_order():
     """found / local - 1 and proven / local - 1 fall in proportion to the margin."""
     net = classifier(N=8, classes=2)

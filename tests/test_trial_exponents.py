@@ -29,6 +29,7 @@ def test_the_largest_singular_value_of_the_product():
         np.testing.assert_allclose(found.exponents[b], np.log(np.linalg.norm(J, 2)) / 7, rtol=1e-12)
         np.testing.assert_allclose(found.end[b], h, rtol=1e-14)
     assert found.ok
+    assert found.noise == 0
     assert abs(found.top - found.exponents.mean()) < 1e-15
 
 

@@ -78,7 +78,7 @@ def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
         if task is None:
             raise InputError(
                 "the network remembers neither a task of this package nor conditions with targets: give it "
-                "conditions= and targets=, or call fpanalysis.loss_curve with a batch of your own"
+                "conditions= and targets=, or call the function behind this command from Python with your own batch"
             )
         if steps is not None:
             raise InputError(

@@ -47,6 +47,9 @@ class Judged(NamedTuple):
 )
 @click.option("--draws", type=click.IntRange(min=2), default=8, show_default=True, help="Perturbations of each trial.")
 @click.option("--own-noise", is_flag=True, help="Leave the network's own noise on.  [default: off]")
+@click.option(
+    "--starts", type=click.IntRange(min=1), default=4, show_default=True, help="Of the search for found margins."
+)
 @click.option("--proven/--not-proven", default=True, help="Look for proven margins; long trials take a while.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all that is drawn.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
@@ -58,6 +61,7 @@ def command(
     trials: int,
     draws: int,
     own_noise: bool,
+    starts: int,
     proven: bool,
     seed: int,
     json_path: str | None,
@@ -78,19 +82,19 @@ def command(
       2  noisy: 128 test trials of digits
                                                               s. & p.
       model   measure       clean   white 0.3   mult. 0.4         0.1  local  found  proven  Jacobian
-          1  accuracy  0.961±0.04   0.77±0.04  0.904±0.03  0.872±0.04  0.434  0.421   0.055      27.7
-          2  accuracy  0.961±0.04  0.824±0.04  0.906±0.03  0.901±0.03  0.482  0.459  0.0614      22.4
+          1  accuracy  0.961±0.04   0.77±0.04  0.904±0.03  0.872±0.04  0.434  0.414   0.055      27.7
+          2  accuracy  0.961±0.04  0.824±0.04  0.906±0.03  0.901±0.03  0.482  0.454  0.0614      22.4
       ...
       Differences from model 1, trial by trial:
-      model  clean    white 0.3     mult. 0.4  s. & p. 0.1        found
-          2    0±0  0.0547±0.02  0.00195±0.01  0.0293±0.02  0.0379±0.01
+      model   clean    white 0.3     mult. 0.4  s. & p. 0.1        found
+          2  0±0.02  0.0547±0.03  0.00195±0.02  0.0293±0.02  0.0395±0.01
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
     if figure_path is not None and len(models) > MODELS:
         raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
     levels = dict.fromkeys(kinds or KINDS, noise)
-    settings = {"draws": draws, "sigma": None if own_noise else 0.0, "proven": proven}
+    settings = {"draws": draws, "sigma": None if own_noise else 0.0, "starts": starts, "proven": proven}
     judged = [_judged(model, levels, trials, seed, settings) for model in models]
     if json_path is not None:
         write_json(json_path, _document(judged))
@@ -229,7 +233,7 @@ def _findings(one: Judged) -> list[str]:
         if gain is not None:
             level = number(float(found.levels[gain]))
             text = f"Perturbed ({kind}, level {level}) the {_called(one)} is better than clean"
-            own = np.any(one.net.sigma) and found.provenance.settings["sigma"] is not None
+            own = (np.any(one.net.sigma) or one.net.multiplicative) and found.provenance.settings["sigma"] is not None
             told.append(f"{text}{': the network lacks its training noise (see --own-noise).' if own else '.'}")
             break
     told.append(
@@ -332,6 +336,7 @@ def _described(one: Judged) -> dict[str, Any]:
         "perturbed": [_level_by_level(found) for found in one.found.perturbed.values()],
         "margins": margins,
         "correct": m.correct.tolist() if classes else None,
+        "starts": m.provenance.settings["starts"],
         "margin_statuses": sorted({status.value for status in m.statuses}),
         "jacobian_spectral": m.spectral.tolist(),
         "jacobian_frobenius": m.frobenius.tolist(),

@@ -10,10 +10,14 @@ import click
 from fpanalysis.cli._inputs import Input, chosen
 from fpanalysis.cli._options import WIDE, NoiseRange, Numbers
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
+from fpanalysis.cli._stability_trials import finding
+from fpanalysis.cli._stability_trials import rows as trial_rows
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
+    from fpanalysis.cli._stability_trials import Along
     from fpanalysis.network import Network
+    from fpanalysis.results import Status
     from fpanalysis.stability import Certificate, Contraction, ExponentBounds, Lyapunov
 
 MODELS = 6  #: that a figure has room for
@@ -42,7 +46,8 @@ class Run(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A network, its training noise, its exponents at each noise level, what is proven of it, and its bounds."""
+    """A network, its training noise, its exponents at each noise level, what is proven of it, its bounds, and its
+    exponents along trials whose inputs change."""
 
     name: str
     net: Network
@@ -50,6 +55,20 @@ class Judged(NamedTuple):
     levels: list[Lyapunov]
     proofs: list[Contraction]
     bounds: ExponentBounds | None
+    along: Along | None
+
+    @property
+    def statuses(self) -> list[tuple[str, float, Status]]:
+        """Those that are not ok, of which runs and at which noise. Held inputs at which trajectories diverge are no
+        failure where no trial holds them."""
+        from fpanalysis.results import Status
+
+        held, where = ([], "") if self.along is None else ([Status.DIVERGED], "at zero input ")
+        found = [(where, level.noise, level.status) for level in self.levels if level.status not in held]
+        found += [
+            ("along its trials ", level.noise, level.status) for level in (self.along.levels if self.along else ())
+        ]
+        return [one for one in found if not one[2].ok]
 
     @property
     def best(self) -> Certificate | None:
@@ -94,7 +113,9 @@ def command(
     activation changes the Jacobian and with it the exponents. A certificate is a weighted norm in which every step
     shrinks the distance of any two states, whatever the noise: rate < 1, proven in floating point. The norm condition
     for almost-sure stability follows Lim et al. (NeurIPS 2021). A network that steers a point in a closed loop is
-    judged in that loop. Several models are compared, one row each.
+    judged in that loop. Where the inputs of the task change in time and no --input is held, exponents along its test
+    trials come first: 1/T log of the largest growth of any small difference over the T steps of a trial; there, that
+    trajectories at zero input diverge is no failure. Several models are compared, one row each.
 
     \b
     Example:
@@ -125,7 +146,8 @@ def command(
         names = [f"{k} {name}" if names.count(name) > 1 else name for k, name in enumerate(names, 1)]
         bounds = {name: one.best.exponent for name, one in zip(names, judged, strict=True) if one.best is not None}
         runs = {name: one.levels for name, one in zip(names, judged, strict=True)}
-        save_figure(figure_path, stability_figure(runs, bounds))
+        trials = {name: one.along.levels for name, one in zip(names, judged, strict=True) if one.along is not None}
+        save_figure(figure_path, stability_figure(runs, bounds, trials))
     if json_path != "-":
         if len(judged) == 1:
             _print(judged[0])
@@ -133,7 +155,7 @@ def command(
             _compare(judged)
         if figure_path is not None:
             click.echo(f"Figure: {figure_path}")
-    if any(not level.ok for one in judged for level in one.levels):
+    if any(one.statuses for one in judged):
         _explain(judged)
         raise click.exceptions.Exit(3)
 
@@ -141,9 +163,10 @@ def command(
 def _judged(model: str, noise: tuple[float, ...] | None, u: Any, run: Run, fine: bool) -> Judged:
     from fpanalysis.checkpoint import load
     from fpanalysis.cli._batch import in_its_loop, own_noise
+    from fpanalysis.cli._stability_trials import along_trials
     from fpanalysis.stability import contraction_certificates, exponent_bounds
 
-    net = load(model)
+    net, held = load(model), u is not None
     if u is not None:
         (u,) = chosen(net, (u,)) or (u,)
     net = in_its_loop(net)
@@ -154,11 +177,16 @@ def _judged(model: str, noise: tuple[float, ...] | None, u: Any, run: Run, fine:
     levels = [run.exponents(net, u, sigma, run.k if sigma in whole else 1) for sigma in sorted(set(noise))]
     proofs = [contraction_certificates(net), contraction_certificates(net, u, region="box")]
     bounds = None if net.activation.slope_peak is None else exponent_bounds(net)
-    return Judged(Path(model).stem, net, trained, levels, proofs, bounds)
+    along = None if held else along_trials(net, noise, run.seed)
+    return Judged(Path(model).stem, net, trained, levels, proofs, bounds, along)
 
 
 def _print(one: Judged) -> None:
     click.echo(repr(one.net))
+    if one.along is not None:
+        click.echo(f"Along {one.along.source}, {one.along.steps} steps each")
+        table(["noise", "mean exponent", "± (95 %)", "least", "largest", "status"], trial_rows(one.along))
+        click.echo("With the input held at zero, as in no trial")
     rows = []
     for level in one.levels:
         row = [number(level.noise, 4), number(level.top, 4), number(level.top_error, 1)]
@@ -180,10 +208,12 @@ def _print(one: Judged) -> None:
 
 def findings(one: Judged) -> list[str]:
     """What the exponents, the certificates and the norm condition say."""
-    told = []
+    along = [] if one.along is None else [one.along.at(level.noise) for level in one.ends]
+    told = [finding(one.along, level) for level in along if one.along and level]
     for level in one.ends:
         sigma = level.noise
         where = f"With noise {sigma:.4g}" if sigma else "Without noise"
+        where = f"At zero input, {where.lower()}," if one.along else where
         told.append(f"{where} {meaning(level)}.{_apart(level)}")
     best, kind = one.best, "additive noise" if one.net.multiplicative else "noise"
     if best is None:
@@ -243,20 +273,35 @@ def _apart(level: Lyapunov) -> str:
 
 def _compare(judged: list[Judged]) -> None:
     """One row per model."""
-    rows = []
+    rows, any_trials = [], any(one.along for one in judged)
     for k, one in enumerate(judged, 1):
         first, last = one.ends[0], one.ends[-1]
-        row = [str(k), number(last.noise), *(f"{number(e.top)}±{number(e.top_error, 1)}" for e in (first, last))]
+        row = [str(k), number(last.noise)]
+        for end in (first, last) if any_trials else ():
+            level = one.along.at(end.noise) if one.along else None
+            row.append(_with_error(level.top, level.error) if level else "-")
+        row += [_with_error(end.top, end.top_error) for end in (first, last)]
         row += [number(one.best.rate if one.best else None, 4), number(one.bounds.margin if one.bounds else None)]
-        worst = next((level.status for level in one.levels if not level.ok), first.status)
-        rows.append([*row, worst.value])
+        rows.append([*row, one.statuses[0][2].value if one.statuses else "ok"])
     click.echo("\n".join(f"{k}  {one.name}" for k, one in enumerate(judged, 1)))
-    table(["model", "noise", "least", "noisy", "rate", "margin", "status"], rows)
+    trials = ["trials: least", "noisy"] if any_trials else []
+    held = [f"{'held: ' * any_trials}least", "noisy"]
+    table(["model", "noise", *trials, *held, "rate", "margin", "status"], rows)
+    if any_trials:
+        click.echo(
+            "trials: mean exponent along the test trials of a task whose inputs change. held: at zero input, or the\n"
+            "one that is held; '-' where trajectories diverge."
+        )
     click.echo(
         "least, noisy: top exponent per step at the least noise asked for (none, unless --noise says so) and at\n"
         "that in the column noise, ± at 95 %. rate: below 1 it is a proof of contraction. margin: 1 - steepest\n"
         "slope times |W|; where it is positive the condition of Lim et al. (2021) for almost-sure stability holds."
     )
+
+
+def _with_error(value: float, error: float) -> str:
+    finite = abs(value) < float("inf")
+    return f"{number(value)}±{number(error, 1)}" if finite else number(value)
 
 
 def _document(one: Judged) -> dict[str, Any]:
@@ -286,6 +331,7 @@ def _document(one: Judged) -> dict[str, Any]:
         "name": one.name,
         "model": one.net.hash,
         "version": one.levels[0].provenance.version,
+        "trials": one.along.document if one.along else None,
         "levels": levels,
         "certificates": certificates,
         "norm_condition": norm,
@@ -295,6 +341,6 @@ def _document(one: Judged) -> dict[str, Any]:
 def _explain(judged: list[Judged]) -> None:
     """Each status that occurred, and where, on stderr."""
     for one in judged:
-        for status in dict.fromkeys(level.status for level in one.levels if not level.ok):
-            at = ", ".join(f"{level.noise:.4g}" for level in one.levels if level.status is status)
-            click.echo(f"\n{one.name} at noise {at}: {status}", err=True)
+        for key in dict.fromkeys((where, status) for where, _, status in one.statuses):
+            at = ", ".join(f"{noise:.4g}" for where, noise, status in one.statuses if (where, status) == key)
+            click.echo(f"\n{one.name} {key[0]}at noise {at}: {key[1]}", err=True)

@@ -21,7 +21,7 @@ from fpanalysis.figures.regularizer import plot_regularizer, plot_regularizer_ne
 from fpanalysis.figures.regulator import plot_regulator, regulator_figure
 from fpanalysis.figures.robustness import plot_jacobian_norms, plot_margins, plot_perturbed, robustness_figure
 from fpanalysis.figures.shifts import plot_outputs, plot_shift, shift_figure
-from fpanalysis.figures.stability import plot_spectrum, plot_top_exponent, stability_figure
+from fpanalysis.figures.stability import plot_spectrum, plot_top_exponent, plot_trial_exponents, stability_figure
 from fpanalysis.figures.sweeps import plot_sweep, sweep_figure
 from fpanalysis.figures.trials import plot_trial, trials_figure
 
@@ -67,6 +67,7 @@ __all__ = [
     "plot_top_exponent",
     "plot_transmission",
     "plot_trial",
+    "plot_trial_exponents",
     "plot_valley",
     "regularizer_figure",
     "regulator_figure",

@@ -2,9 +2,11 @@
 
 From several starts: linearise the differences of the outputs in the inputs, step onto the nearest boundary of the
 linear problem, and again until the class changes (S.-M. Moosavi-Dezfooli, A. Fawzi & P. Frossard, "DeepFool",
-CVPR 2016). Then, from a point on the boundary, its tangent plane tells in which direction it is nearest: go there,
-bisect back onto the boundary, keep what is shorter. The last point of a bisection is on the far side, so that every
-perturbation returned has been run and does change the class.
+CVPR 2016); the second start aims at the class that is second nearest to first order, and so on; those beyond the
+number of classes are displaced at random, and so are further ones for trials of which nothing was found. Then, from a
+point on the boundary, its tangent plane tells in which direction it is nearest: go there, bisect back onto the
+boundary, keep what is shorter. The last point of a bisection is on the far side, so that every perturbation returned
+has been run and does change the class.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ HALVINGS = 12  #: of a perturbation on the way
 FINAL = 32  #: of the shortest one
 GAIN = 1e-6  #: by what share a turn must shorten
 SHARES = (1.0, 0.5, 0.25)  #: of a turn
+FURTHER = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  #: times `scale`: starts for trials of which nothing was found
 
 
 def length(d: Array, norm: str) -> Array:
@@ -36,18 +39,16 @@ def dual(g: Array, norm: str) -> Array:
     return np.abs(g).sum(axis=(-2, -1)) if norm == "infinity" else np.sqrt((g**2).sum(axis=(-2, -1)))
 
 
-def nearest(z: Array, g: Array, label: Index, norm: str) -> tuple[Array, Array, Array]:
-    """Of z (B, C) and its gradients (B, C, T, n_in) the class whose boundary is nearest to first order:
-
-    the gap z_label - z_c (B,), its gradient (B, T, n_in), and the signed distance (B,)."""
+def distances(z: Array, g: Array, label: Index, norm: str) -> tuple[Array, Array, Array]:
+    """Of z (B, C) and its gradients (B, C, T, n_in) the gaps z_label - z_c (B, C), their gradients, and the signed
+    distances to the boundaries to first order (B, C), infinite for the label itself."""
     rows = np.arange(len(z))
     gaps, slopes = z[rows, label][:, None] - z, g[rows, label][:, None] - g
     with np.errstate(divide="ignore", invalid="ignore"):
         far = gaps / dual(slopes, norm)
-    far = np.where(np.isnan(far), np.inf * np.where(gaps < 0, -1, 1), far)
+    far = np.where(np.isnan(far), np.where(gaps == 0, 0.0, np.inf), far)
     far[rows, label] = np.inf
-    c = far.argmin(axis=1)
-    return gaps[rows, c], slopes[rows, c], far[rows, c]
+    return gaps, slopes, far
 
 
 def flipped(trials: Trials, label: Index, d: Array) -> NDArray[np.bool_]:
@@ -62,20 +63,34 @@ def flipped(trials: Trials, label: Index, d: Array) -> NDArray[np.bool_]:
 
 def attack(trials: Trials, label: Index, norm: str, starts: int, rng: np.random.Generator, scale: Array) -> Array:
     """The shortest perturbation found of each trial (T, B, n_in), NaN where none was; `scale` (B,) is the length
-    of the random displacements that all starts but the first have."""
+    of the random displacements of those starts that have no class left to aim at."""
     best = np.full(trials.inputs.shape, np.nan)
+    ranked = np.argsort(distances(*gradients(trials), label, norm)[2], axis=1)[:, :-1]
     for k in range(starts):
-        d = rng.standard_normal(best.shape) if k else np.zeros(best.shape)
-        if k:
-            d *= (scale / np.maximum(length(d, norm), 1e-300))[:, None]
-        d = _tightened(trials, label, _crossed(trials, label, d, norm), norm)
+        aim = ranked[:, k] if 0 < k < ranked.shape[1] else None
+        d = _displaced(best.shape, norm, scale, rng) if k and aim is None else np.zeros(best.shape)
+        d = _tightened(trials, label, _crossed(trials, label, d, norm, aim), norm)
         longer = ~(length(d, norm) >= length(best, norm))
         best = np.where(longer[:, None], d, best)
+    for factor in FURTHER:
+        left = np.flatnonzero(~np.isfinite(best).all(axis=(0, 2)))
+        if not len(left):
+            break
+        own = trials.of(left)
+        d = _displaced(own.inputs.shape, norm, factor * scale[left], rng)
+        best[:, left] = _tightened(own, label[left], _crossed(own, label[left], d, norm, None), norm)
     return _bisected(trials, label, best, FINAL)
 
 
-def _crossed(trials: Trials, label: Index, d: Array, norm: str) -> Array:
-    """From the displacement `d` across the nearest boundary; NaN where it was not reached."""
+def _displaced(shape: tuple[int, ...], norm: str, scale: Array, rng: np.random.Generator) -> Array:
+    """Random directions, of these lengths."""
+    d = rng.standard_normal(shape)
+    return np.asarray(d * (scale / np.maximum(length(d, norm), 1e-300))[:, None])
+
+
+def _crossed(trials: Trials, label: Index, d: Array, norm: str, aim: Index | None) -> Array:
+    """From the displacement `d` towards the class `aim`, or the nearest one, until any boundary is crossed; NaN where
+    none was."""
     d = d.copy()
     active = np.flatnonzero(~flipped(trials, label, d))
     for _ in range(STEPS):
@@ -83,8 +98,9 @@ def _crossed(trials: Trials, label: Index, d: Array, norm: str) -> Array:
             break
         own = trials.of(active)
         z, g = gradients(own.moved(own.inputs + d[:, active]))
-        gap, slope, _ = nearest(z, g, label[active], norm)
-        d[:, active] -= _step(gap * (1 + BEYOND), slope, norm)
+        gaps, slopes, far = distances(z, g, label[active], norm)
+        rows, c = np.arange(len(active)), far.argmin(axis=1) if aim is None else aim[active]
+        d[:, active] -= _step(gaps[rows, c] * (1 + BEYOND), slopes[rows, c], norm)
         active = active[np.isfinite(d[:, active]).all(axis=(0, 2))]
         active = active[~flipped(trials.of(active), label[active], d[:, active])] if len(active) else active
     d[:, active] = np.nan

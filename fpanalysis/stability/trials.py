@@ -39,6 +39,11 @@ class TrialExponents:
     provenance: Provenance
 
     @property
+    def noise(self) -> float:
+        """The largest coefficient of the noise, additive or on the increment."""
+        return max(float(self.provenance.settings[name]) for name in ("sigma", "multiplicative"))
+
+    @property
     def ok(self) -> bool:
         return self.status.ok
 

@@ -3,7 +3,7 @@
     OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python tests/benchmarks/bench_robustness.py [SIZE,...]
 
 CPU seconds on one thread for 32 trials of a random classifier of ten classes (gain 0.9): 8 inputs at each of 8 steps
-(gamma 0.5), and one at each of 64 (gamma 0.2); tanh and ReLU. `found` with two starts; `proven` is what it adds;
+(gamma 0.5), and one at each of 64 (gamma 0.2); tanh and ReLU. `found` with four starts; `proven` is what it adds;
 `noise` is white noise at five levels, eight draws. Ratios are medians over trials.
 """
 
