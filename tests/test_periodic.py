@@ -52,11 +52,12 @@ def test_a_linear_unit_in_closed_form(placement, form):
         ({"activation": "tanh", "form": "current", "W": [[2.0]]}, 1.2),
         ({"activation": "relu", "placement": "in", "W": [[0.5]], "b": [-0.2]}, 0.8),
         ({"activation": "softplus", "placement": "out", "W": [[0.5]], "b": [0.1]}, 0.8),
+        ({"activation": "relu", "placement": "out", "W": [[0.6]], "b": [-0.2], "gamma": 1.0}, 0.5),
     ],
 )
 def test_chain_and_monte_carlo_agree(settings, sigma):
     """1000 runs of 16 periods; twice the 95 % half-width is four standard errors."""
-    net = fpa.Network(W_in=[[1.0]], W_out=[[1.0], [-2.0]], gamma=0.3, **settings)
+    net = fpa.Network(**{"W_in": [[1.0]], "W_out": [[1.0], [-2.0]], "gamma": 0.3} | settings)
     exact = fpa.periodic_response(net, 0.3, 40, [sigma])
     runs = fpa.periodic_response(net, 0.3, 40, [sigma], method="monte-carlo", trials=1000, rng=1)
     assert exact.ok

@@ -138,7 +138,8 @@ def _steps(
         weighted = matrix(move.after, move.weight * rate, low, high, n)[0]
         weighted[:, 0] = r[-1]  # `matrix` takes its weights to sum to 1
         Z.append(weighted @ inverse)
-        rr.append((move.weight * rate**2).sum(axis=0))
+        outside = not (line.inside or line.step.current)  # several xi of the rule may stand as one for their mean only
+        rr.append(y**2 + line.tau**2 if outside else (move.weight * rate**2).sum(axis=0))
     return K, Z, np.array(r), np.array(rr)
 
 
