@@ -69,13 +69,13 @@ def test_chain_and_monte_carlo_agree(settings, sigma):
 
 
 def test_weak_and_slow_it_is_the_two_state_theory_with_the_rate_of_the_chain():
-    """Measured: 6 % off at A = 0.05 and 100 steps, 0.4 % at A = 0.02 and 400 steps."""
+    """Measured: 6 % off at A = 0.05 and 100 steps, 1.6 % at A = 0.02 and 200 steps, 0.4 % at 400 steps."""
     off = [
         fpa.periodic_response(BISTABLE, A, P, [0.5]).snr[0, 0] / two_state(BISTABLE, A, 0.5) - 1
-        for A, P in ((0.05, 100), (0.02, 400))
+        for A, P in ((0.05, 100), (0.02, 200))
     ]
     assert abs(off[0]) < 0.1
-    assert abs(off[1]) < abs(off[0]) / 5
+    assert abs(off[1]) < abs(off[0]) / 3
 
 
 def test_the_signal_to_noise_ratio_peaks_where_kramers_says():
@@ -89,7 +89,7 @@ def test_the_signal_to_noise_ratio_peaks_where_kramers_says():
     kramers = np.sqrt(depth / BISTABLE.gamma)
     assert peak(sigma, exact.snr[:, 0]) == pytest.approx(kramers, rel=0.05)
     assert peak(sigma, theory) == pytest.approx(kramers, rel=0.05)
-    runs = fpa.periodic_response(BISTABLE, 0.2, 100, [0.4, 0.65, 1.4], method="monte-carlo", trials=1000)
+    runs = fpa.periodic_response(BISTABLE, 0.2, 100, [0.4, 0.65, 1.4], method="monte-carlo", trials=300)
     low, top, high = runs.snr[:, 0]
     assert top - runs.snr_error[1, 0] > max(low + runs.snr_error[0, 0], high + runs.snr_error[2, 0])
 

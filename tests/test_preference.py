@@ -319,3 +319,45 @@ def test_a_lipschitz_rnn_is_smoothed_by_what_reaches_it_through_W():
     assert s[1] == pytest.approx(2 * np.sqrt(29 / 30), rel=0.027)
     assert not np.any(clean.sigma)
     assert "Lipschitz" in notes[0]
+
+
+def test_noise_that_a_lipschitz_rnn_smooths_itself_with_is_absorbed():
+    """50 neurons sigma xi, each into one of 50 that are tanh(u + 4 sigma xi), of which the mean is read: wanted is
+    what is left of tanh, E tanh(u + 2 xi), and smoothed by s = 2 they give it without noise."""
+    M, s, T = 50, 2.0, 20
+    W = np.zeros((2 * M, 2 * M))
+    W[M:, :M] = 4 * np.eye(M)
+    net = fpa.LipschitzRNN(
+        A=-np.eye(2 * M), W=W, W_in=np.repeat([[0.0], [1.0]], M, axis=0), gamma=1.0,
+        W_out=np.repeat([[0.0, 1 / M]], M, axis=0).T.reshape(1, -1), sigma=np.repeat([0.5, 0.0], M),
+    )  # fmt: skip
+    u = np.linspace(-3, 3, 7)
+    xi = np.linspace(-9, 9, 721)
+    weight = np.exp(-(xi**2) / 2)
+    wanted = np.tanh(u[:, None] + s * xi) @ (weight / weight.sum())
+    mask = np.ones((T, 7))
+    mask[0] = 0  # no noise has come through yet
+    inputs, targets = (np.tile(part[:, None], (T, 1, 1)) for part in (u, wanted))
+    found = fpa.preference(net, (inputs, targets, mask), np.linspace(0, 0.8, 5), trials=16, rng=9)
+    e = found.evidence
+    assert found.verdict is Verdict.ABSORBED
+    assert e.denoised_by == "smoothed"
+    assert e.loss_removed == pytest.approx(np.mean((np.tanh(u) - wanted) ** 2), rel=1e-12)
+    assert e.loss_denoised < 0.01 * e.loss_removed
+    assert "'fpanalysis denoise' is for CTRNNs" in found.summary
+
+
+def test_a_classifier_with_two_wells_resonates():
+    """Two classes read from the bistable unit: by the cross-entropy, and the gain of the probabilities."""
+    net, (u, square, mask), h0 = driven(B=4)
+    classes = dataclasses.replace(net, W_out=[[2.0], [-2.0]])
+    one_hot = np.concatenate([square > 0, square < 0], axis=2).astype(float)
+    levels = np.linspace(0, 1.6, 5)
+    found = fpa.preference(classes, (u, one_hot, mask), levels, h0=h0, trials=32, loss="cross-entropy", rng=4)
+    assert found.verdict is Verdict.RESONANCE
+    assert "probabilities that the mean output stands for follow the classes" in found.reason
+    assert found.evidence.bias2_share >= 1
+    figure = figures.loss_figure(found.curve, None, found)
+    assert figure.axes[0].get_ylabel() == "expected cross-entropy"
+    labels = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert "loss of the mean output" in labels

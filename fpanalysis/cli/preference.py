@@ -182,7 +182,7 @@ def _judged(
 
 def _takes_minutes(net: Network, chosen: Batch, noise: tuple[float, ...] | None) -> bool:
     """Whether to predict the curve is more than WORK; where the law of the first trial splits into a mixture at the
-    middle level, as of units that hop, each step costs as much as HOPPING^2 neurons besides."""
+    middle or the last level, as of units that hop, each step costs as much as HOPPING^2 neurons besides."""
     import numpy as np
 
     from fpanalysis.moments import propagate
@@ -193,8 +193,8 @@ def _takes_minutes(net: Network, chosen: Batch, noise: tuple[float, ...] | None)
     if steps * net.N**2 > WORK or steps * (net.N**2 + HOPPING**2) <= WORK:
         return steps * net.N**2 > WORK
     h0 = None if chosen.h0 is None else chosen.h0[:1]
-    law = propagate(net, chosen.batch[0][:, :1], levels[len(levels) // 2] * np.asarray(net.noise_profile), h0)
-    return bool(law.components[0] > 1)
+    first, profile = chosen.batch[0][:, :1], np.asarray(net.noise_profile)
+    return any(propagate(net, first, levels[k] * profile, h0).components[0] > 1 for k in (len(levels) // 2, -1))
 
 
 def _success(net: Network, curve: LossCurve, inputs: int, trials: int, seed: int) -> list[tuple[float, float]] | None:

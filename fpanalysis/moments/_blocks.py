@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.moments._outputs import Found, Outputs, Summary, between, interpolation_error, summary
+from fpanalysis.moments._outputs import ROUNDING, Found, Outputs, Summary, between, interpolation_error, summary
 
 Array = NDArray[np.float64]
 
@@ -99,7 +99,8 @@ def _outputs(sums: Sums, weight: Array, of_mean: Callable[[Array], Array] | None
     """Mean and variance over the runs, from their sums."""
     R = sums.runs
     bias = sums.first / R
-    spread = np.maximum(sums.second / R - bias**2, 0.0) * (R / (R - 1))
+    spread = sums.second / R - bias**2
+    spread = np.where(spread > ROUNDING * bias**2, spread, 0.0) * (R / (R - 1))
     if sums.own is None:
         return Outputs(bias, spread, weight, R)
     return Outputs(bias, spread, weight, R, sums.own / R, None if of_mean is None else of_mean(bias))

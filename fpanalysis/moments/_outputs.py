@@ -15,7 +15,7 @@ from fpanalysis.network import Network
 Array = NDArray[np.float64]
 
 FINE = 2001  #: points, at least, between the first and the last level at which a minimum is sought
-ROUNDING = 1e-13  #: of a loss: no difference to that of the mean
+ROUNDING = 1e-13  #: relative difference of sampled numbers that is none
 SMALL = 0.05  #: of the training noise: the level from which the slope at zero is taken
 
 

@@ -29,6 +29,7 @@ MERGED = (
     "smoothed by all that reaches it, the network has fewer basins than before: that smoothing is made of hops between "
     "basins and is left out; each activation is smoothed by its own noise alone"
 )
+OWN = "'denoised' of the result of fpanalysis.preference is that network; 'fpanalysis denoise' is for CTRNNs"
 RUNS = 2  #: of a network without noise, all alike
 
 
@@ -64,7 +65,10 @@ class Preference:
         v = self.verdict
         if v is Verdict.UNDECIDED:
             return f"Verdict: {v.value}. {_sentence(self.reason)}"
-        return f"Verdict: {v.value}. {_sentence(v.meaning)} Evidence: {self.reason}. {_sentence(v.advice)}"
+        own = isinstance(self.denoised, LipschitzRNN) and v in (Verdict.ABSORBED, Verdict.DITHER)
+        return (
+            f"Verdict: {v.value}. {_sentence(v.meaning)} Evidence: {self.reason}. {_sentence(OWN if own else v.advice)}"
+        )
 
 
 def preference(

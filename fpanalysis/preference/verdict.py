@@ -51,7 +51,7 @@ class Verdict(Enum):
     )
     NEITHER = (
         "neither",
-        "the network does not depend on noise: it does best with little or none",
+        "the network does not depend on noise: without it the loss is within a twentieth of its least",
         "remove the noise",
     )
     UNDECIDED = ("undecided", "the numbers do not tell", "see the reason")
@@ -127,6 +127,13 @@ class Evidence:
         return "bias²" if self.loss == "squared error" else "the loss of the mean output"
 
     @property
+    def follower(self) -> str:
+        """What the gain is of."""
+        if self.loss == "cross-entropy":
+            return "the probabilities that the mean output stands for follow the classes"
+        return "the mean output follows the wanted one"
+
+    @property
     def helps(self) -> bool | None:
         """Whether noise lowers the loss by more than a twentieth; None where the error leaves that open."""
         least = (NEEDED - 1) * self.loss_preferred
@@ -191,7 +198,7 @@ def _of_noise_that_helps(e: Evidence) -> tuple[Verdict, str]:
 
 def _not_by_smoothing(e: Evidence, smooth: str) -> tuple[Verdict, str]:
     gains = (
-        f"the mean output follows the wanted one by {e.gain_preferred:.2g} ± {e.gain_preferred_error:.1g} at that "
+        f"{e.follower} by {e.gain_preferred:.2g} ± {e.gain_preferred_error:.1g} at that "
         f"noise, {e.gain_removed:.2g} without it, {e.gain_denoised:.2g} smoothed"
     )
     if e.carries is None:
