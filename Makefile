@@ -59,6 +59,8 @@ bench: $(VENV)/.installed-test
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_training.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_regularizer.py
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_stability.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_flatness.py
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/bench_robustness.py
 
 networks: $(VENV)/.installed
 	$(BIN)/python examples/train_networks.py

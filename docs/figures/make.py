@@ -122,11 +122,38 @@ def cognitive():
     figure.savefig(HERE / "cognitive.png", dpi=75)
 
 
+DIGITS = {"clean": "digits-relu-in-0.0", "noise in 0.5": "digits-relu-in-0.5", "Lipschitz": "digits-tanh-lipschitz-0.3"}
+
+
+def robustness():
+    """All 450 test images: minutes."""
+    batch = get_task("digits").test_batch(450, 0)
+    models = {
+        label: fpa.robustness(fpa.load(NETWORKS / f"{name}.pt"), batch, loss="cross-entropy")
+        for label, name in DIGITS.items()
+    }
+    fpa.figures.robustness_figure(models).savefig(HERE / "robustness.png", dpi=75)
+
+
+def flatness():
+    batch = get_task("digits").batch(256, 0)
+    curves = [
+        (label, fpa.models.noise_stability(fpa.load(NETWORKS / f"{name}.pt"), batch)) for label, name in DIGITS.items()
+    ]
+    fpa.figures.flatness_figure(curves).savefig(HERE / "flatness.png", dpi=75)
+
+
+def resonance():
+    unit = fpa.Network(W=[[2.0]], W_in=[[1.0]], gamma=0.4, activation="tanh", placement="out")
+    response = fpa.periodic_response(unit, 0.2, 100, np.linspace(0.4, 1.5, 23))
+    fpa.figures.periodic_figure(response).savefig(HERE / "resonance.png", dpi=90)
+
+
 PICTURES = {
     f.__name__: f
     for f in (
         *(shift, fixed_points, bifurcations, density_one, density_two, preference, bias, incentive, phases),
-        *(maze, cognitive),
+        *(maze, cognitive, robustness, flatness, resonance),
     )
 }
 

@@ -35,7 +35,7 @@ If fpanalysis contributed to your work, please cite the software and the papers 
 
 ORDER = (
     *("train", "inspect", "fixed-points", "shift", "stationary"),
-    *("bias", "preference", "denoise", "regulator"),
+    *("bias", "preference", "denoise", "regularizer", "flatness", "stability", "robustness", "regulator"),
 )  #: a first session, in this order; the rest by name
 
 
