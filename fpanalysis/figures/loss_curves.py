@@ -89,7 +89,8 @@ def plot_signal_gain(found: Preference, ax: Axes | None = None) -> Axes:
         ax.axhline(e.gain_denoised, color=THIRD, ls="--", lw=1.4, label="smoothed, without noise")
     if found.curve.training_sigma > 0:
         ax.axvline(found.curve.training_sigma, color="0.6", lw=1, ls=":", zorder=0)
-    ax.set_ylim(bottom=min(0.0, float(np.nanmin(passed.gain)) * 1.1))
+    top = float(np.nanmax([*(passed.gain + passed.gain_error), e.gain_denoised]))
+    ax.set_ylim(1.1 * min(0.0, float(np.nanmin(passed.gain))), 1.1 * top if top > 0 else None)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
     plain = e.loss != "cross-entropy"

@@ -30,7 +30,7 @@ from fpanalysis.stationary._transition import Step, Unresolved
 TOLERANCE = 1e-7  #: relative change with the number of nodes at which both numbers stand
 LEAK = 1e-12  #: probability per step to leave the box
 FRACTIONS = (0.12, 0.25, 0.5, 1.0, 2.0, 4.0)  #: of the first margin about where the network rests
-RESOLVED = 1e-4  #: change at which a leak is no lack of nodes
+RESOLVED = 1e-6  #: change at which a leak is no lack of nodes
 LASTING = 0.3  #: of a leak that more nodes leave: then it is one
 MOST = 3e7  #: numbers held at once
 HOPS = 1e-9  #: part of a deviation that a period does away with, below which the law of several basins is not known
