@@ -359,5 +359,6 @@ def test_a_classifier_with_two_wells_resonates():
     assert found.evidence.bias2_share >= 1
     figure = figures.loss_figure(found.curve, None, found)
     assert figure.axes[0].get_ylabel() == "expected cross-entropy"
+    assert "probabilities" in figure.axes[1].get_ylabel()
     labels = [line.get_label() for line in figure.axes[0].get_lines()]
     assert "loss of the mean output" in labels

@@ -93,8 +93,8 @@ def plot_signal_gain(found: Preference, ax: Axes | None = None) -> Axes:
     ax.set_ylim(1.1 * min(0.0, float(np.nanmin(passed.gain))), 1.1 * top if top > 0 else None)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
-    plain = e.loss != "cross-entropy"
-    ax.set_ylabel(f"gain of the mean {'output' if plain else 'scores'}\non the wanted {'output' if plain else 'class'}")
+    classes = "gain of the mean output's\nprobabilities on the classes"
+    ax.set_ylabel(classes if e.loss == "cross-entropy" else "gain of the mean output\non the wanted output")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
