@@ -117,7 +117,8 @@ def load_ctrnn(path: str | os.PathLike[str], what: str) -> Network:
     if not isinstance(net, Network):
         raise InputError(
             f"{path} holds a Lipschitz RNN, and {what} is of CTRNNs (fpanalysis.Network) only; for it there are "
-            "'fpanalysis inspect', 'fixed-points', 'stability', 'regularizer' and 'preference'"
+            "'fpanalysis inspect', 'fixed-points', 'preference', 'stability', 'regularizer', 'flatness', 'robustness' "
+            "and, where its noise is additive, 'stationary'"
         )
     return net
 

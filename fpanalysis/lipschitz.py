@@ -23,6 +23,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -157,12 +158,21 @@ class LipschitzRNN(System):
 
     @property
     def between_as(self) -> tuple[float, float]:
-        """Skew and shrink of the form in which A and W were trained, by `info`; (0.5, 0), they themselves, without."""
+        """Skew and shrink of the form in which A and W were trained, by `info`; (0.5, 0), they themselves, without, or
+        where they are not of that form: skew 0 is for symmetric matrices, 1 for antisymmetric ones."""
         note = self.info.get(self.BETWEEN)
         skew, shrink = (note.get("skew"), note.get("shrink")) if isinstance(note, Mapping) else (None, None)
-        if not isinstance(skew, int | float) or not isinstance(shrink, int | float) or not 0 <= skew <= 1:
+        if not isinstance(skew, int | float) or not isinstance(shrink, int | float):
+            return 0.5, 0.0
+        if not (0 <= skew <= 1 and isfinite(shrink)) or (skew in (0, 1) and not self._has_form(skew, shrink)):
             return 0.5, 0.0
         return float(skew), float(shrink)
+
+    def _has_form(self, skew: float, shrink: float) -> bool:
+        """Whether A and W, plus shrink I, are symmetric (skew = 0) or antisymmetric (1)."""
+        shift, sign = shrink * np.eye(self.N), 1 - 2 * skew
+        gaps = [(matrix + shift) - sign * (matrix + shift).T for matrix in (self.A, self.W)]
+        return max(np.abs(gap).max() for gap in gaps) <= 1e-12 * max(np.abs(self.A).max(), np.abs(self.W).max())
 
     @property
     def dissipative(self) -> bool:
@@ -299,6 +309,8 @@ class LipschitzRNN(System):
         to the left. (The sources call them beta and gamma.)
         """
         M = of_shape("M", M, (None, None))
+        if len(M) != M.shape[1]:
+            raise InputError(f"M must be square, (N, N); found shape {M.shape}")
         return M + (1 - 2 * skew) * M.T - shrink * np.eye(len(M))
 
 

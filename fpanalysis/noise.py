@@ -132,7 +132,7 @@ class Noise:
         the step, gamma = step (1 - mult / 2), sigma = add / gamma, multiplicative = mult / (sqrt(12) (1 - mult / 2)),
         of Gaussian noise. (Without noise that code steps by `step` again: compare at that gamma.)
         """
-        value, given, step = _scale("add", add), float(_scale("mult", mult)), float(_step("step", step))
+        value, given, step = _scale("add", add), _number("mult", mult), _number("step", _step("step", step))
         if given > 1:
             raise InputError(f"mult is a share of the increment, from 0 to 1; found {given:g}")
         mean = 1 - given / 2
@@ -150,8 +150,8 @@ class Noise:
 
         Hence gamma = step, sigma = eps sigma_1 / sqrt(step), multiplicative = eps sigma_2 / sqrt(step), "joint".
         """
-        size, gamma = float(_scale("eps", eps)), float(_step("step", step))
-        one, two = float(_scale("sigma_1", sigma_1)), float(_scale("sigma_2", sigma_2))
+        size, gamma = _number("eps", eps), _number("step", _step("step", step))
+        one, two = _number("sigma_1", sigma_1), _number("sigma_2", sigma_2)
         given = {"eps": size, "sigma_1": one, "sigma_2": two, "step": gamma}
         scale = size / np.sqrt(gamma)
         formula = "sigma = eps sigma_1 / sqrt(step), multiplicative = eps sigma_2 / sqrt(step)"
@@ -206,6 +206,14 @@ def _scale(name: str, value: ArrayLike) -> Any:
     if array.ndim > 1 or not array.size or (array < 0).any():
         raise InputError(f"{name} must be >= 0, one number or one per neuron; found {array.tolist()}")
     return float(array) if array.ndim == 0 else array
+
+
+def _number(name: str, value: ArrayLike) -> float:
+    """One number >= 0."""
+    number = _scale(name, value)
+    if np.ndim(number):
+        raise InputError(f"{name} must be one number, the same for all neurons; found {np.asarray(number).tolist()}")
+    return float(number)
 
 
 def _positive(name: str, value: ArrayLike) -> Any:

@@ -23,7 +23,7 @@ from ._outcome import TrainingStatus, constant_loss
 from ._run import Run
 from .trainer import settings_of
 
-AXES = ("activation", "size", "gamma", "placement", "sigma", "seed")
+AXES = ("activation", "size", "gamma", "placement", "sigma", "multiplicative", "seed")
 TOGETHER = 16  #: networks in a stack at most: more gain little time, and fewer leave work for every process
 GRAPH = 8  #: tensors of the size of a state that a step leaves for automatic differentiation, about
 NUMBERS = 1 << 26  #: that a stack holds at once, about: weights, optimiser and batches (float32: 256 MB)
@@ -37,6 +37,7 @@ class StudyNetwork:
     final_loss : training loss over the last 50 steps; None without a network
     step : the step at which it diverged, or None
     hash : `Network.hash` of the trained network, or None
+    multiplicative : of Lipschitz RNNs; None of others
     """
 
     name: str
@@ -51,6 +52,7 @@ class StudyNetwork:
     final_loss: float | None = None
     step: int | None = None
     hash: str | None = None
+    multiplicative: float | None = None
 
     @property
     def file(self) -> str | None:
@@ -64,7 +66,7 @@ class StudyNetwork:
     @property
     def key(self) -> tuple[Any, ...]:
         """Its place among the combinations."""
-        return (self.shape, self.placement, self.sigma, self.seed)
+        return (self.shape, self.placement, self.sigma, self.multiplicative, self.seed)
 
     @property
     def shape(self) -> tuple[str, int, float]:
@@ -90,26 +92,23 @@ def planned(task: Task, axes: Mapping[str, Any], settings: Mapping[str, Any]) ->
     ------
     InputError
         If one of them makes no network: every size, activation and gamma is tried here with one noise level, and
-        every noise level and placement at the least size, one network at a time.
+        every noise (level, multiplicative, placement) at the least size, one network at a time.
     """
-    lists = {name: _listed(name, axes[name], getattr(task.defaults, name, None)) for name in AXES}
-    if settings.get("form") == "lipschitz" and axes["activation"] is None:
-        lists["activation"] = ["tanh"]
-    if np.ndim(settings.get("multiplicative") or 0.0):
-        raise InputError("multiplicative must be one number in a study: train each of several in a folder of its own")
+    own_defaults = {"activation": "tanh", "multiplicative": 0.0} if settings.get("form") == "lipschitz" else {}
+    lists = {
+        name: _listed(name, axes[name], own_defaults.get(name, getattr(task.defaults, name, None))) for name in AXES
+    }
     lists["activation"] = [get_activation(value).config() for value in lists["activation"]]
     shapes = sorted(product(*(lists[name] for name in AXES[:3])), key=lambda shape: shape[1])
-    levels = list(product(lists["placement"], lists["sigma"]))
+    noises = list(product(*(lists[name] for name in AXES[3:6])))
     shared: dict[str, Any] = {}
-    for shape, (placement, sigma) in [*product(shapes[:1], levels), *product(shapes[1:], levels[:1])]:
-        own = dict(zip(AXES[:3], shape, strict=True)) | {"placement": placement, "sigma": sigma}
+    for shape, noise in [*product(shapes[:1], noises), *product(shapes[1:], noises[:1])]:
+        own = dict(zip(AXES[:6], (*shape, *noise), strict=True))
         found = settings_of(task, seed=min(lists["seed"]), **own, **settings)
         Run(task, found)
         shared = {name: value for name, value in asdict(found).items() if name not in (*AXES, "task", "task_settings")}
-    if shared["multiplicative"] is None:  # nor the kind of noise: no settings of a CTRNN
-        del shared["multiplicative"], shared["noise"]
-    else:
-        (shared["multiplicative"],) = shared["multiplicative"]
+    if shared["noise"] is None:  # no setting of a CTRNN
+        del shared["noise"]
     return Plan(task, shared, tuple(combinations(task, lists, shared["form"])), constant_loss(task))
 
 
@@ -118,9 +117,9 @@ def _listed(name: str, value: Any, default: Any) -> list[Any]:
     several = [value] if isinstance(value, str | dict | Activation) or not np.iterable(value) else list(value)
     if not several:
         raise InputError(f"{name} must be one value or several; found none")
-    kind = {"size": int, "gamma": float, "sigma": float, "seed": int}.get(name)
+    kind = {"size": int, "gamma": float, "sigma": float, "multiplicative": float, "seed": int}.get(name)
     several = [default if item is None else item for item in several]
-    return several if kind is None else [_plain(name, item, kind) for item in several]
+    return [item if kind is None or item is None else _plain(name, item, kind) for item in several]
 
 
 def _plain(name: str, value: Any, kind: type) -> Any:
@@ -188,14 +187,16 @@ def largest_stack(task: Task, size: int, batch: int, form: str = "rate") -> int:
 
 def _name(
     task: Task, form: str, activation: str | dict[str, Any], size: int, gamma: float, placement: str, sigma: float,
-    seed: int,
+    multiplicative: float | None, seed: int,
 ) -> str:  # fmt: skip
-    """Such as relu-in-0.5-seed0, or lipschitz-tanh-0.5-seed0; size and gamma where they are not the task's default."""
+    """Such as relu-in-0.5-seed0, or lipschitz-tanh-0.5-mult0.05-seed0; size and gamma where they are not the task's
+    default, multiplicative where there is any."""
     parts = [get_activation(activation).name]
     parts += [f"N{size}"] if size != task.defaults.size else []
     parts += [f"gamma{_short(gamma)}"] if gamma != task.defaults.gamma else []
     parts = ["lipschitz", *parts] if form == "lipschitz" else [*parts, placement]
-    return "-".join([*parts, _short(sigma), f"seed{seed}"])
+    parts += [_short(sigma), *([f"mult{_short(multiplicative)}"] if multiplicative else [])]
+    return "-".join([*parts, f"seed{seed}"])
 
 
 def _short(value: float) -> str:

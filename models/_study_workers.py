@@ -79,7 +79,8 @@ def train_stack(job: Job, tell: Tell) -> Finished:
     """Train one stack, from its partial file if there is one, and write its pending networks."""
     path = partial(job.folder, job.stack)
     first = job.members[0]
-    own: dict[str, Any] = {name: [getattr(m, name) for m in job.members] for name in ("seed", "sigma", "placement")}
+    each = ("seed", "sigma", "placement", *(("multiplicative",) if first.multiplicative is not None else ()))
+    own: dict[str, Any] = {name: [getattr(m, name) for m in job.members] for name in each}
     own |= {"activation": first.activation, "size": first.size, "gamma": first.gamma, "partial": path}
 
     def progress(done: int, losses: NDArray[np.float32]) -> None:

@@ -52,6 +52,11 @@ class Evaluation:
     success_trained: Array | None = None
 
     @property
+    def inputs(self) -> int:
+        """Trials that were drawn: of a task on data, no more than it has."""
+        return int(self.curves[0].provenance.settings["inputs"])
+
+    @property
     def sigma(self) -> Array:
         """(S,), ascending."""
         return self.curves[0].sigma

@@ -1,4 +1,4 @@
-"""A whole study trained into a folder: placements x activations x noise levels x seeds (and sizes, and gammas).
+"""A whole study trained into a folder: placements x activations x noise levels x seeds (and sizes, gammas, ...).
 
     study = train_study("function-approximation", "DIR", sigma=(0, 0.5, 1), placement=("in", "out"), seed=range(8))
 
@@ -114,6 +114,7 @@ def train_study(
     placement: str | Sequence[str] = "in",
     activation: str | Activation | Sequence[str | Activation] | None = None,
     sigma: float | Sequence[float] | None = None,
+    multiplicative: float | Sequence[float] | None = None,
     seed: int | Sequence[int] = 0,
     size: int | Sequence[int] | None = None,
     gamma: float | Sequence[float] | None = None,
@@ -128,8 +129,8 @@ def train_study(
 
     Parameters
     ----------
-    placement, activation, sigma, seed, size, gamma : one value or several
-        What is None is the task's default.
+    placement, activation, sigma, multiplicative, seed, size, gamma : one value or several
+        What is None is the default of the task, or of the form.
     layers : sequence of int, optional
         Sizes of the layers of feedforward networks, all alike.
     processes : int
@@ -139,7 +140,7 @@ def train_study(
         (and those left out now stay in it); all other settings must be the same.
     progress : callable, optional
         Called with a `StudyProgress` as training goes on.
-    settings : the others of `train`, the same for all networks: form, multiplicative, steps, lr, ...
+    settings : the others of `train`, the same for all networks: form, noise, steps, lr, ...
 
     Raises
     ------
@@ -161,6 +162,7 @@ def train_study(
         "gamma": gamma,
         "placement": placement,
         "sigma": sigma,
+        "multiplicative": multiplicative,
         "seed": seed,
     }
     run = StudyRun(planned(task, axes, settings), folder, resume)

@@ -112,6 +112,11 @@ class Group:
     apart: str = ""
 
     @property
+    def inputs(self) -> int:
+        """Trials that its networks ran on: of a task on data, no more than it has."""
+        return int(self.networks[0].curve.provenance.settings["inputs"])
+
+    @property
     def levels(self) -> Array:
         return self.networks[0].curve.sigma
 
@@ -135,7 +140,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Groups, those of one task together; how many inputs and runs of each the numbers are from."""
+    """Groups, those of one task together; how many inputs (at most: see `Group`) and runs of each they are from."""
 
     groups: tuple[Group, ...]
     inputs: int

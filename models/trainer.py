@@ -193,6 +193,8 @@ def settings_of(
 ) -> Settings:
     """The settings that `train` would use, checked, with the task's defaults for None."""
     default = task.defaults
+    if form not in ("rate", "current", "lipschitz"):
+        raise InputError(f"form must be 'rate', 'current' or 'lipschitz'; found {form!r}")
     lipschitz = form == "lipschitz"
     if not lipschitz and (multiplicative is not None or noise is not None):
         raise InputError("multiplicative and noise are of form 'lipschitz': leave them out, or give form='lipschitz'")
@@ -295,9 +297,11 @@ def _stack(seed: Any, sigma: Any, placement: Any, multiplicative: Any, lipschitz
         raise InputError(
             f"{', '.join(names)} and {last} must be one value or the same number; found {lengths}"
         ) from None
+    if not len(found["seed"]):
+        raise InputError(f"{', '.join(given)} must be one value or several; found none")
     seeds = found["seed"]
-    if not len(seeds) or seeds.dtype.kind not in "iu" or seeds.min() < 0:
-        raise InputError(f"seed must be whole numbers >= 0, at least one; found {seed!r}")
+    if seeds.dtype.kind not in "iu" or seeds.min() < 0:
+        raise InputError(f"seed must be whole numbers >= 0; found {seed!r}")
     for name in ("sigma", "multiplicative"):
         if name in found and found[name].dtype.kind not in "iuf":
             raise InputError(f"{name} must be numbers; found {given[name]!r}")

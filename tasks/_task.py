@@ -134,8 +134,7 @@ class Task:
 
     def _mask(self, batch_size: int) -> Array:
         """1 at the last `counted` steps, (T, B)."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be >= 1; found {batch_size}")
+        check_batch_size(batch_size)
         mask = np.zeros((self.T, batch_size), np.float32)
         mask[-self.counted :] = 1
         return mask
@@ -184,3 +183,8 @@ def _of_kind(name: str, default: str | int | float, value: Any) -> str | int | f
     if not abs(value) <= LARGEST:
         raise InputError(f"{name} must be a number of size at most {LARGEST:g}; found {value!r}")
     return float(value)
+
+
+def check_batch_size(batch_size: int) -> None:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number >= 1; found {batch_size!r}")

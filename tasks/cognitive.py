@@ -18,7 +18,7 @@ from fpanalysis.results import InputError
 
 from ._cognitive_rules import RULES
 from ._cognitive_trials import BASE, DT, PEAK, Trials, bump, direction, longest, render
-from ._task import Array, Batch, Defaults, Task
+from ._task import Array, Batch, Defaults, Task, check_batch_size
 
 TAU = 100.0  #: ms
 ALPHA = DT / TAU
@@ -118,8 +118,7 @@ class Cognitive(Task):
     def batch(self, batch_size: int, rng: int | np.random.Generator) -> Batch:
         """Inputs, targets and mask, the last (T, B, n_out): 1 before the response, 5 in it, twice that for the
         fixation output, 0 in the first 100 ms of trial and response and after the end."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be >= 1; found {batch_size}")
+        check_batch_size(batch_size)
         rng = np.random.default_rng(rng)
         rules = [RULES[name] for name in self.rule_names]
         return self.render(Trials.draw(rules, batch_size, self.scale, self.contrast, rng), rng)

@@ -146,7 +146,7 @@ def test_a_proof_of_what_has_none_is_refused(tmp_path):
     fpa.save(random_network(24, activation="tanh"), tmp_path / "x.pt")
     result = run("fixed-points", tmp_path / "x.pt", "--prove")
     assert result.exit_code == 1
-    assert "prove=True needs a ReLU network" in result.stderr
+    assert "prove=True needs a fpanalysis.Network with ReLU" in result.stderr
     said = " ".join(run("fixed-points", tmp_path / "x.pt").output.split())
     assert "Completeness consistent: the index sum is 1" in said
     assert "There is no method of proof for such a network." in said

@@ -182,3 +182,5 @@ def test_the_losses_shown_are_medians_by_placement(done):
     assert inside == "in 0.5"
     known = [x for x, n in zip(losses, networks, strict=True) if n.placement == "out" and np.isfinite(x)]
     assert outside == f"out {np.median(known):.2g}"
+    placed = [m for m, network in enumerate(networks) if network.placement == "in"]
+    assert live_losses(StudyProgress(0, 1, losses[placed], tuple(networks[m] for m in placed))) == "loss 0.5"

@@ -321,7 +321,7 @@ def test_what_cannot_be_used_is_named(settings, message):
 def test_settings_make_the_task_again():
     task = get_task("cognitive", rules="go, dm1", ring=8)
     assert get_task("cognitive", **task.settings()) == task
-    with pytest.raises(InputError, match="batch_size must be >= 1; found 0"):
+    with pytest.raises(InputError, match="batch_size must be a whole number >= 1; found 0"):
         task.batch(0, rng=0)
 
 

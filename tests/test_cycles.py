@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 
 import fpanalysis as fpa
 from fpanalysis.fixed_points import rotation
+from fpanalysis.fixed_points.search import seeds
 
 
 def rotating(gain, theta=1.0, gamma=0.1):
@@ -120,6 +121,22 @@ def test_networks_at_rest_have_none(net):
 def test_what_grows_is_no_cycle():
     cycles = fpa.find_limit_cycles(fpa.Network(W=[[1.5]], b=[0.1], activation="linear"))
     assert (len(cycles), cycles.resting, cycles.escaped) == (0, 0, cycles.provenance.settings["starts"])
+
+
+def test_what_grows_one_after_the_other_never_rests():
+    """f = 0.01 h + b grows from -b / 0.01 on, past 10^6 at times that depend on the start."""
+    cycles = fpa.find_limit_cycles(fpa.LipschitzRNN(A=0.01 * np.eye(2), W=np.zeros((2, 2)), b=[0.3, -0.2], gamma=1))
+    assert (len(cycles), cycles.resting, cycles.escaped) == (0, 0, cycles.provenance.settings["starts"])
+
+
+@pytest.mark.parametrize("start", [0.99, 1.5])
+def test_each_trajectory_runs_on_when_another_escapes(start):
+    """h' = max(1.02 h - 0.02, 0) falls to 0 below 1 and grows without bound above."""
+    net = fpa.Network(W=[[1.02]], b=[-0.02], gamma=1)
+    ends = seeds.run(net, np.array([[1e5], [start]]), np.zeros(0), 700)
+    alone = seeds.run(net, np.array([[start]]), np.zeros(0), 700)
+    np.testing.assert_array_equal(ends[1], alone[0])
+    assert ends[0] > seeds.ESCAPED
 
 
 def test_a_slow_spiral_is_undecided_not_a_cycle():

@@ -73,10 +73,13 @@ def test_the_pixels_of_a_class_belong_to_it():
 
 def test_the_files_are_package_data():
     """setuptools takes only what pyproject.toml names; an editable install reads them where they are."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named, project = content["tool"]["setuptools"]["package-data"], content["project"]
     matched = {path for pattern in named["fpanalysis.tasks"] for path in (ROOT / "tasks").glob(pattern)}
     assert set((ROOT / "tasks" / OWN.name).iterdir()) == matched
     assert {f"{name}.gz" for name in FILES} | {"README.md"} == {path.name for path in matched}
+    assert project["license"] == "MIT AND CC-BY-4.0"
+    assert "CC BY 4.0" in (ROOT / project["license-files"][1]).read_text()
 
 
 @pytest.mark.parametrize(
@@ -130,8 +133,9 @@ def test_test_images_are_drawn_once_each():
     np.testing.assert_array_equal(images_of(task.test_batch(449, 1)).reshape(449, 64), some)
     assert (images_of(task.test_batch(449, 2)).reshape(449, 64) != some).any()
     for draw in (task.batch, task.test_batch):
-        with pytest.raises(InputError, match="batch_size must be >= 1; found -1"):
-            draw(-1, 0)
+        for wrong in (-1, 2.5):
+            with pytest.raises(InputError, match=f"batch_size must be a whole number >= 1; found {wrong}"):
+                draw(wrong, 0)
 
 
 def test_score_is_the_class_after_the_last_step():

@@ -91,7 +91,7 @@ def test_what_cannot_be_used_is_named(settings, message):
 
 
 def test_an_empty_batch_is_refused():
-    with pytest.raises(InputError, match="batch_size must be >= 1; found 0"):
+    with pytest.raises(InputError, match="batch_size must be a whole number >= 1; found 0"):
         get_task("flip-flop").batch(0, rng=0)
 
 

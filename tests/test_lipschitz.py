@@ -69,6 +69,11 @@ def test_form_of_the_trained_matrices():
     assert np.abs(np.linalg.eigvals(fpa.LipschitzRNN.between(M, 1, 0.01)).real + 0.01).max() < 1e-12
 
 
+def test_a_form_of_a_matrix_that_is_not_square_is_refused():
+    with pytest.raises(fpa.InputError, match=r"M must be square, \(N, N\); found shape \(1, 3\)"):
+        fpa.LipschitzRNN.between([[1.0, 2.0, 3.0]], 0.5, 0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -114,6 +119,16 @@ def test_fixed_points_of_one_neuron(A, W, b, number):
     slope = 1 + 0.3 * (A + W * (1 - np.tanh(W * points.h[:, 0] + b) ** 2))
     np.testing.assert_allclose(points.eigenvalues[:, 0], slope, rtol=1e-9)
     np.testing.assert_array_equal(points.stable, np.abs(slope) < 1)
+
+
+@pytest.mark.parametrize(("W", "stable"), [(2.0, False), (0.5, True), (-3.0, True)])
+def test_a_point_on_a_kink_is_stable_where_both_sides_are(W, stable):
+    """h' = h + 0.1 (-h + max(W h, 0)) at 0 has slopes 0.9 and 0.9 + 0.1 W."""
+    net = fpa.LipschitzRNN(A=[[-1.0]], W=[[W]], activation="relu", gamma=0.1)
+    points = fpa.find_fixed_points(net)
+    assert points.h.tolist() == [[0.0]]
+    assert (points.stable.tolist(), points.index.tolist(), points.completeness) == ([stable], [0], "unknown")
+    assert points.status.ok == stable
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -91,6 +91,15 @@ def test_a_network_of_no_known_form_comes_back_exactly():
     assert LipschitzStack([net], torch.float64).to_network().hash == net.hash
 
 
+@pytest.mark.parametrize("note", [(1.0, 0.1), (0.0, 0.1), (0.75, np.inf), (np.nan, 0.1), (0.75, None)])
+def test_a_network_that_is_not_of_the_form_it_remembers_comes_back(note):
+    """Skew 1 can express antisymmetric matrices only: the stack would run another network."""
+    info = {"between": dict(zip(("skew", "shrink"), note, strict=True))}
+    net = network(A=np.random.default_rng(4).standard_normal((N, N)), info=info)
+    assert net.between_as == (0.5, 0.0)
+    assert LipschitzStack([net], torch.float64).to_network().hash == net.hash
+
+
 def test_weights_are_computed_in_float64_from_what_was_trained():
     stack = LipschitzStack([network()])
     M = stack.M_A[0].detach().double().numpy()

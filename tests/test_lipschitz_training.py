@@ -106,6 +106,8 @@ def test_a_diverged_network_is_named_and_harms_no_other():
         ({"multiplicative": -0.1}, "multiplicative must be a number from 0"),
         ({"multiplicative": "much"}, "multiplicative must be numbers"),
         ({"multiplicative": [0.1, 0.2], "seed": [1, 2, 3]}, "and multiplicative must be one value or the same number"),
+        ({"multiplicative": []}, "seed, sigma, placement, multiplicative must be one value or several; found none"),
+        ({"form": "lipshitz"}, "form must be 'rate', 'current' or 'lipschitz'; found 'lipshitz'"),
         ({"placement": "out"}, "placement 'out' has no meaning with form 'lipschitz'"),
         ({"layers": (4, 4), "size": None, "gamma": 1}, "form 'rate' with layers"),
     ],
@@ -125,9 +127,11 @@ def study(tmp_path_factory):
 
 
 def test_a_study_is_named_after_its_form(study):
-    assert {n.name for n in study.networks} == {f"lipschitz-tanh-N6-{s}-seed{k}" for s in ("0", "0.5") for k in (0, 1)}
+    assert {n.name for n in study.networks} == {
+        f"lipschitz-tanh-N6-{s}-mult0.05-seed{k}" for s in ("0", "0.5") for k in (0, 1)
+    }
     settings = json.loads((study.folder / "manifest.json").read_text())["settings"]
-    assert (settings["form"], settings["multiplicative"], settings["noise"]) == ("lipschitz", 0.05, "independent")
+    assert (settings["form"], settings["noise"]) == ("lipschitz", "independent")
     assert all(fpa.load(study.folder / n.file).hash == n.hash for n in study.networks)
 
 
@@ -144,8 +148,8 @@ def test_an_interrupted_study_ends_bit_for_bit_the_same(study, tmp_path):
         train_study(TASK, tmp_path / "s", progress=progress, **own)
     again = train_study(TASK, tmp_path / "s", resume=True, **own)
     assert [n.hash for n in again.networks] == [n.hash for n in study.networks]
-    with pytest.raises(fpa.InputError, match=r"multiplicative 0.05, now 0.1"):
-        train_study(TASK, tmp_path / "s", resume=True, **own | {"multiplicative": 0.1})
+    with pytest.raises(fpa.InputError, match=r"noise 'independent', now 'joint'"):
+        train_study(TASK, tmp_path / "s", resume=True, **own | {"noise": "joint"})
 
 
 def test_a_study_of_ctrnns_has_no_settings_of_lipschitz_rnns(tmp_path):
@@ -155,9 +159,26 @@ def test_a_study_of_ctrnns_has_no_settings_of_lipschitz_rnns(tmp_path):
     assert not {"multiplicative", "noise"} & set(settings)
 
 
-def test_several_strengths_make_several_studies(tmp_path):
-    with pytest.raises(fpa.InputError, match="multiplicative must be one number in a study"):
-        train_study(TASK, tmp_path / "s", multiplicative=(0.0, 0.1), **QUICK)
+def test_several_strengths_make_a_study(tmp_path):
+    options = ["--form", "lipschitz", "--noise", "0.2", "--size", "4", "--steps", "5", "--batch", "2"]
+    folder = tmp_path / "s"
+    one = run("train", TASK, *options, "--multiplicative", "0", "--seeds", "1", "-o", folder)
+    several = run("train", TASK, *options, "--multiplicative", "0,0.3", "-o", folder, "--resume")
+    assert one.exit_code in (0, 3)
+    assert "1 networks were added to the 1" in several.stderr
+    assert "noise  multiplicative  trained" in several.stdout
+    names = {0.0: "lipschitz-tanh-N4-0.2-seed0", 0.3: "lipschitz-tanh-N4-0.2-mult0.3-seed0"}
+    study = read_study(folder)
+    assert {network.multiplicative: network.name for network in study.networks} == names
+    for strength, name in names.items():
+        assert fpa.load(folder / f"{name}.pt").multiplicative == strength
+    titles = [ax.get_title() for ax in learning_curves_figure(study).axes]
+    assert titles == [f"tanh, Lipschitz RNN, multiplicative {strength:g}" for strength in names]
+
+
+def test_multiplicative_noise_is_no_axis_of_ctrnns(tmp_path):
+    with pytest.raises(fpa.InputError, match="multiplicative and noise are of form 'lipschitz'"):
+        train_study(TASK, tmp_path / "s", sigma=0.2, multiplicative=(0.0, 0.1))
 
 
 # ---------------------------------------------------------------- test noise
@@ -211,6 +232,7 @@ def test_networks_are_judged_by_their_form(study):
 def test_stationary_laws_refuse_multiplicative_noise():
     with pytest.raises(fpa.InputError, match=r"multiplicative noise too, of 0.9"):
         fpa.stationary(neuron())
+    assert "need a Network; this is a LipschitzRNN" in fpa.stationary(neuron(multiplicative=0.0)).details["reason"]
     law = fpa.stationary(neuron(multiplicative=0.0), method="small-noise")
     assert law.cov[0, 0] == pytest.approx(0.25 * 0.16 / 0.75, rel=1e-9)
 

@@ -165,6 +165,9 @@ def test_a_gamma_kept_in_single_precision_agrees():
         (lambda: Noise.euler_maruyama(0.1, 0.01, form="rates"), "form must be 'rate' or 'current'"),
         (lambda: Noise.per_step(0.1, "out", "current"), "has no meaning with form 'current'"),
         (lambda: Noise.per_step(0.1, "inside"), "placement must be 'in' or 'out'"),
+        (lambda: Noise.noisy_rnn(0.1, [0.05, 0.1], 0.1), r"mult must be one number.*found \[0.05, 0.1\]"),
+        (lambda: Noise.noisy_rnn(0.1, 0.05, [0.1, 0.2]), "step must be one number"),
+        (lambda: Noise.lipschitz_sde(0.1, [1, 1], 1, 0.1), "sigma_1 must be one number"),
     ],
 )
 def test_bad_input(noise, message):

@@ -131,7 +131,10 @@ def test_where_methods_do_not_apply():
     cell = from_torch(gru())
     closure = fpa.stationary(cell, None, 0.1, "closure")
     assert closure.status is fpa.Status.NOT_APPLICABLE
-    assert closure.details["reason"] == "closure needs the weights of a Network; for a Cell: monte-carlo, small-noise"
+    assert (
+        closure.details["reason"]
+        == "closure needs the weights of a Network; for other systems: monte-carlo, small-noise"
+    )
     kinked = from_torch(nn.RNN(1, 3, 2, nonlinearity="relu"))
     assert fpa.stationary(kinked, None, 0.1, method="small-noise").status is fpa.Status.NOT_APPLICABLE
     assert fpa.stationary(kinked, None, 0.1).method == "monte-carlo"

@@ -267,7 +267,7 @@ def test_a_study_is_checked_one_network_at_a_time(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(_study_plan, "Run", lambda task, settings: made.append((settings.M, settings.size)))
     lists = {"activation": "relu", "gamma": 0.2, "placement": ("in", "out"), "sigma": (0.1, 0.2), "seed": (0, 1)}
-    _study_plan.planned(get_task(TASK), lists | {"size": (9, 6)}, {})
+    _study_plan.planned(get_task(TASK), lists | {"size": (9, 6), "multiplicative": None}, {})
     assert made == [(1, 6)] * 4 + [(1, 9)]
 
 
@@ -313,7 +313,9 @@ def test_a_constant_target_is_no_reason_for_distrust(tmp_path):
 
 def test_stacks_keep_seeds_together_and_are_bounded():
     axes = {"activation": ["relu"], "size": [6, 8], "gamma": [0.2], "placement": ["in", "out"]}
-    members = combinations(get_task(TASK), axes | {"sigma": [0.1, 0.2, 0.3], "seed": list(range(7))})
+    members = combinations(
+        get_task(TASK), axes | {"sigma": [0.1, 0.2, 0.3], "multiplicative": [None], "seed": list(range(7))}
+    )
     placed = stacked(members, {6: 16, 8: 4}, first=3)
     stacks = {k: [n for n in placed if n.stack == k] for k in {n.stack for n in placed}}
     assert min(stacks) == 3

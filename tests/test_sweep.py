@@ -16,10 +16,10 @@ from test_evaluation import Follow, steering
 import fpanalysis as fpa
 from fpanalysis.cli import main
 from fpanalysis.cli._batch import batch_of
-from fpanalysis.cli._preference_folder import findings, success_error, text
+from fpanalysis.cli._preference_folder import findings, report, success_error, text
 from fpanalysis.figures import plot_sweep, sweep_figure
 from fpanalysis.figures.sweeps import styles_of
-from fpanalysis.models import evaluate, sweep
+from fpanalysis.models import evaluate, sweep, train
 from fpanalysis.models.sweep import Group
 from fpanalysis.tasks import REGISTRY, get_task
 
@@ -96,6 +96,18 @@ def test_tasks_of_one_name_are_told_apart_by_their_settings():
     assert [[n.name for group in groups for n in group.networks] for groups in found.tasks] == [["c"], ["b"], ["a"]]
     rows = [panel.get_ylabel() for panel in sweep_figure(found).axes]
     assert rows[::3] == [f"{title}\nloss" for title in found.titles]
+
+
+def test_test_images_are_counted_once(capsys):
+    """There are 450, however many trials are asked for; of a task that draws its trials, as many as asked for."""
+    digits = [train("digits", size=3, steps=1, batch=2, sigma=0.1, seed=seed).network() for seed in (0, 1)]
+    nets = {"a": digits[0], "b": digits[1], "c": fpa.load(NETWORKS / "regulator-relu-in-0.5.pt")}
+    found = sweep(nets, [0.0, 0.1], inputs=600, trials=4)
+    assert {group.task: group.inputs for group in found.groups} == {"digits": 450, "regulator": 600}
+    report(found, {})
+    told = capsys.readouterr().out
+    assert "digits: 450 trials of the task" in told
+    assert "regulator: 600 trials of the task" in told
 
 
 def test_a_minimum_that_the_errors_leave_open_is_none():

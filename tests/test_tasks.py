@@ -134,7 +134,7 @@ def test_settings_make_the_task_again():
 
 
 def test_an_empty_batch_is_refused(task):
-    with pytest.raises(InputError, match="batch_size must be >= 1; found 0"):
+    with pytest.raises(InputError, match="batch_size must be a whole number >= 1; found 0"):
         task.batch(0, rng=0)
 
 

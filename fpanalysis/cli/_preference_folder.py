@@ -170,7 +170,7 @@ def inputs_of(loss: str) -> int:
 def report(found: Sweep, verdicts: Verdicts) -> None:
     """Tables and sentences, task by task."""
     for title, groups in zip(found.titles, found.tasks, strict=True):
-        runs = f"{found.inputs} trials of the task, {found.trials} runs of each at every noise level"
+        runs = f"{groups[0].inputs} trials of the task, {found.trials} runs of each at every noise level"
         click.echo(f"{title}: {runs}; median over networks ± half their range")
         mean, spread = parts(groups)
         _table(groups, {"ratio": "R", "preferred": "preferred", "preferred_bias2": f"by {mean}"}, 3, count=True)
@@ -184,7 +184,7 @@ def report(found: Sweep, verdicts: Verdicts) -> None:
         if groups[0].networks[0].success is not None:
             click.echo("Share of trials that succeed:")
             _table(groups, {"success_trained": "with noise", "success_removed": "removed"}, 3)
-            click.echo(f"{_success_known(groups, found.inputs)}\n")
+            click.echo(f"{_success_known(groups)}\n")
         for sentence in [*findings(groups, mean), *judgements(groups, verdicts)]:
             click.echo(click.wrap_text(sentence, width=80))
         click.echo()
@@ -201,8 +201,8 @@ def success_error(share: float, error: float, inputs: int) -> float:
     return Z * error if 0 < share < 1 else Z**2 / (inputs + Z**2)
 
 
-def _success_known(groups: Sequence[Group], inputs: int) -> str:
-    rates = [(n.success, n.success_error) for group in groups for n in group.networks]
+def _success_known(groups: Sequence[Group]) -> str:
+    rates, inputs = [(n.success, n.success_error) for group in groups for n in group.networks], groups[0].inputs
     errors = [
         success_error(float(p), float(e), inputs) for shares, known in rates for p, e in zip(shares, known, strict=True)
     ]
@@ -354,7 +354,7 @@ def _group(group: Group, verdicts: Verdicts) -> dict[str, Any]:
     names = ("task", "task_settings", "activation", "placement", "size", "gamma", "sigma", "settings", "apart")
     curves = {part: group.median(part).tolist() for part in ("loss", "bias2", "variance")}
     return {
-        **{name: getattr(group, name) for name in names},
+        **{name: getattr(group, name) for name in (*names, "inputs")},
         **{name: group.spread(name)._asdict() for name in group.networks[0].numbers},
         "median": {"sigma": group.levels.tolist()} | curves,
         "networks": [

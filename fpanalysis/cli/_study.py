@@ -82,14 +82,16 @@ def _train(task: Task, folder: Path, settings: dict[str, Any]) -> Study:
 
 
 def live_losses(now: StudyProgress) -> str:
-    """The median of the latest losses for each placement: ``loss in 0.012, out 0.0034``."""
+    """The median of the latest losses, for each placement if there are two: ``loss in 0.012, out 0.0034``."""
     import numpy as np
 
     parts = []
-    for placement in dict.fromkeys(network.placement for network in now.networks):
+    placements = dict.fromkeys(network.placement for network in now.networks)
+    for placement in placements:
         rows = [m for m, network in enumerate(now.networks) if network.placement == placement]
         known = now.losses[rows][np.isfinite(now.losses[rows])]
-        parts.append(f"{placement} {number(float(np.median(known)) if len(known) else None, 2)}")
+        median = number(float(np.median(known)) if len(known) else None, 2)
+        parts.append(f"{placement} {median}" if len(placements) > 1 else median)
     return f"loss {', '.join(parts)}"
 
 
@@ -98,19 +100,22 @@ def report(study: Study) -> None:
     sizes = len({network.size for network in study.networks}) > 1
     gammas = len({network.gamma for network in study.networks}) > 1
     placed = study.settings["form"] != "lipschitz"
+    strengths = len({network.multiplicative for network in study.networks}) > 1
     columns = ["activation", *["N"] * sizes, *["gamma"] * gammas, *["placement"] * placed, "noise"]
-    rows = [_row(group, sizes, gammas, placed) for group in study.groups]
+    columns += ["multiplicative"] * strengths
+    rows = [_row(group, sizes, gammas, placed, strengths) for group in study.groups]
     table([*columns, "trained", "final loss", "range"], rows)
 
 
-def _row(group: StudyGroup, sizes: bool, gammas: bool, placed: bool) -> list[str]:
+def _row(group: StudyGroup, sizes: bool, gammas: bool, placed: bool, strengths: bool) -> list[str]:
     from fpanalysis.models import TrainingStatus
 
     first = group.first
     low, median, high = group.final_loss.tolist()
     row = [first.activation_name, *[str(first.size)] * sizes, *[f"{first.gamma:g}"] * gammas]
     row += [first.placement] * placed
-    row += [f"{first.sigma:g}", f"{group.count(TrainingStatus.TRAINED)} of {len(group.networks)}", number(median)]
+    row += [f"{first.sigma:g}", *([f"{first.multiplicative:g}"] if strengths else [])]
+    row += [f"{group.count(TrainingStatus.TRAINED)} of {len(group.networks)}", number(median)]
     return [*row, f"{number(low)} - {number(high)}" if low < high else "-"]
 
 

@@ -211,7 +211,7 @@ def _success(net: Network, curve: LossCurve, inputs: int, trials: int, seed: int
     if found.success is None or found.success_error is None:
         return None
     shares = zip(found.success[0].tolist(), found.success_error[0].tolist(), strict=True)
-    return [(share, success_error(share, error, inputs)) for share, error in shares]
+    return [(share, success_error(share, error, found.inputs)) for share, error in shares]
 
 
 def _print(net: Network, judged: Judged) -> None:

@@ -33,7 +33,8 @@ class Assignment(click.ParamType):
             return name, given
 
 
-AXES = ("placement", "activation", "noise", "size", "gamma")  #: options of which several values make a study
+#: options of which several values make a study
+AXES = ("placement", "activation", "noise", "multiplicative", "size", "gamma")
 TRIALS, IMAGES = 64, 512  #: that a network is tested on, and of a task of classes, whose accuracy is coarse
 
 
@@ -46,7 +47,7 @@ TRIALS, IMAGES = 64, 512  #: that a network is tested on, and of a task of class
 @click.option("--noise", type=Levels(), help="Training noise sigma, per step.  [default: the task's]")
 @click.option("--form", type=click.Choice(["rate", "current", "lipschitz"]), default="rate", show_default=True,
               help="State: rates, currents, or that of a Lipschitz RNN (tanh).")  # fmt: skip
-@click.option("--multiplicative", type=click.FloatRange(min=0), metavar="M",
+@click.option("--multiplicative", type=Several(click.FloatRange(min=0)), metavar="M",
               help="Noise of a Lipschitz RNN on its increment, relative.  [default: 0]")  # fmt: skip
 @click.option("--joint", is_flag=True, help="The same xi for both noises of a Lipschitz RNN.")
 @click.option("--layers", type=Numbers(), metavar="N,N,...",
@@ -84,9 +85,9 @@ def command(
     Ctrl-C keeps what was done in OUTPUT.partial; the same command with --resume goes on from there, to the
     same network as without the interruption.
 
-    --seeds, or several values (a,b,c) of --noise, --placement, --activation, --size or --gamma, make a study: every
-    combination is trained into the folder OUTPUT, with a manifest.json. It is resumed, and extended by further values,
-    in the same way.
+    --seeds, or several values (a,b,c) of --noise, --multiplicative, --placement, --activation, --size or --gamma, make
+    a study: every combination is trained into the folder OUTPUT, with a manifest.json. It is resumed, and extended by
+    further values, in the same way.
 
     \b
     Examples:
@@ -223,7 +224,7 @@ def _report_test(test: Evaluation, sigma: float, classes: bool) -> None:
         click.echo(f"test loss, noise removed       {clean:.4g}")
         click.echo(f"R = removed / at noise         {clean / noisy:.3g}")
     if classes and test.success is not None:
-        tried = f" (of {test.curves[0].provenance.settings['inputs']} test trials)"
+        tried = f" (of {test.inputs} test trials)"
         if sigma > 0:
             click.echo(f"accuracy at noise {sigma:<12g} {test.success[0, -1]:.4f}{tried}")
         click.echo(f"accuracy, noise removed        {test.success[0, 0]:.4f}{tried if sigma == 0 else ''}")

@@ -68,7 +68,7 @@ def _panels(groups: Sequence[StudyGroup]) -> list[list[StudyGroup]]:
     """The groups by everything but the noise level."""
     panels: dict[tuple[Any, ...], list[StudyGroup]] = {}
     for group in groups:
-        panels.setdefault((*group.first.shape, group.first.placement), []).append(group)
+        panels.setdefault((*group.first.shape, group.first.placement, group.first.multiplicative), []).append(group)
     return list(panels.values())
 
 
@@ -78,11 +78,13 @@ def _title(group: StudyGroup, study: Study) -> str:
     parts = [first.activation_name, "Lipschitz RNN" if lipschitz else f"noise {first.placement}"]
     parts += [f"N = {first.size}"] if len({network.size for network in study.networks}) > 1 else []
     parts += [f"γ = {first.gamma:g}"] if len({network.gamma for network in study.networks}) > 1 else []
+    several = len({network.multiplicative for network in study.networks}) > 1
+    parts += [f"multiplicative {first.multiplicative:g}"] if several else []
     return ", ".join(parts)
 
 
 def learning_curves_figure(study: Study) -> Any:
-    """A panel per activation, placement, size and gamma, with the same scales."""
+    """A panel per activation, placement, multiplicative noise, size and gamma, with the same scales."""
     from matplotlib.figure import Figure
 
     found = _panels(study.groups)

@@ -216,15 +216,18 @@ class _Journey:
         return h[~still]
 
     def _watch(self, h: Array, length: int, last: bool) -> Array:
-        """Record `length` steps from `h` (K, N) and note what they show; the last states of those that go on."""
-        records = np.empty((length, *h.shape))
+        """Record `length` steps from `h` (K, N) and note what they show; the last states of those that go on.
+
+        What escapes on the way leaves the others their full record: a short one looks like rest."""
+        records, there = np.empty((length, *h.shape)), np.arange(len(h))
         for n in range(length):
             h = self.net.step(h, self.u)
-            records[n] = h
-            if np.abs(h).max(initial=0.0) > seeds.ESCAPED:
-                records = records[: n + 1]
-                break
-        going = np.array([not self._note(records[:, k], last) for k in range(h.shape[0])], bool)
+            kept = np.abs(h).max(axis=1, initial=0.0) <= seeds.ESCAPED
+            if not kept.all():
+                self.escaped += int((~kept).sum())
+                h, there = h[kept], there[kept]
+            records[n, there] = h
+        going = np.array([not self._note(records[:, k], last) for k in there], bool)
         return self._unsettled(self._moving(h[going]))
 
     def _unsettled(self, h: Array) -> Array:

@@ -57,8 +57,8 @@ def find_fixed_points(
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     if prove and not exhaustive.available(net) and exhaustive.only_point(net, u) is None:
         raise InputError(
-            "prove=True needs a ReLU network, or one of rank <= 5 or of at most 10 neurons that share an activation "
-            f"with a known slope range; found {net!r}"
+            "prove=True needs a fpanalysis.Network with ReLU, or one of rank <= 5 or of at most 10 neurons that share "
+            f"an activation with a known slope range; found {net!r}"
         )
     generator = check_rng(rng)
     unit = _unit(net, u)

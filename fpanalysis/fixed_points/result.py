@@ -17,6 +17,7 @@ from fpanalysis.fixed_points.certificate import Certificates, certify
 from fpanalysis.fixed_points.cycles import LimitCycles, find_limit_cycles
 from fpanalysis.fixed_points.kinks import slopes
 from fpanalysis.fixed_points.proof import Proof
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Provenance, Status
 from fpanalysis.system import System
@@ -217,7 +218,7 @@ def is_stable(net: System, h: Array, u: Array) -> bool:
     attracts another may repel: every combination of sides must be stable (of more than `KINKS` such neurons, all
     on one side, all on the other, and each alone on the other).
     """
-    if not isinstance(net, Network) or net.activation.smooth:
+    if not isinstance(net, Network | LipschitzRNN) or net.activation.smooth:
         return _spectral_radius(net.jacobian(h, u)) < 1
     left, right = (slope[0] for slope in slopes(net, h[None], u))
     sides = _sides(net.N, np.flatnonzero(left != right))
@@ -234,9 +235,11 @@ def _sides(N: int, kinked: NDArray[np.intp]) -> Iterator[NDArray[np.bool_]]:
         yield side
 
 
-def _jacobian(net: Network, slope: Array) -> Array:
-    """The step's Jacobian with slopes D: (1 - gamma) I + gamma D W, or gamma W D."""
+def _jacobian(net: Network | LipschitzRNN, slope: Array) -> Array:
+    """The step's Jacobian with slopes D: (1 - gamma) I + gamma D W, or gamma W D; or I + gamma (A + D W)."""
     gamma = np.broadcast_to(net.gamma, (net.N,))
+    if isinstance(net, LipschitzRNN):
+        return np.eye(net.N) + gamma[:, None] * (net.A + slope[:, None] * net.W)
     DW = slope[:, None] * net.W if net.form == "rate" else net.W * slope
     return np.diag(1 - gamma) + gamma[:, None] * DW
 

@@ -118,7 +118,7 @@ def _solve(
     module = _module(method)
     if not (_takes_any_system(module) or all(isinstance(problem.net, Network) for problem in problems)):
         general = ", ".join(known for known in methods() if _takes_any_system(_module(known)))
-        reason = f"{method} needs the weights of a Network; for a Cell: {general}"
+        reason = f"{method} needs the weights of a Network; for other systems: {general}"
         return [failed(problem, method, Status.NOT_APPLICABLE, reason=reason) for problem in problems]
     noisy = [k for k, problem in enumerate(problems) if np.any(problem.sigma)]
     results = [point_mass(problem, method) for problem in problems]

@@ -75,7 +75,7 @@ def _groups(problems: Sequence[Problem]) -> dict[tuple[str, str], list[int]]:
 def _first_choice(problem: Problem, basins: int) -> tuple[str, str]:
     N = problem.net.N
     if not isinstance(problem.net, Network):
-        return "small-noise", "a Cell has no weights that other methods could use"
+        return "small-noise", f"the other methods need a Network; this is a {type(problem.net).__name__}"
     if N <= EXACT:
         return "chain", f"{'one neuron' if N == 1 else 'two neurons'}: the exact chain"
     if N == SMALL:

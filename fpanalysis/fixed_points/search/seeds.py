@@ -35,10 +35,13 @@ def _apart(h: Array) -> Array:
 
 
 def run(net: System, h: Array, u: Array, steps: int, rng: Generator | None = None) -> Array:
-    """`steps` steps from `h` (K, N) at input `u`, without noise unless there is an `rng` for it."""
+    """`steps` steps from `h` (K, N) at input `u`, without noise unless there is an `rng` for it; what escapes stays."""
+    gone = np.zeros(len(h), bool)
     for _ in range(steps):
-        h = net.step(h, u, None if rng is None else rng.standard_normal(h.shape))
-        if np.abs(h).max(initial=0.0) > ESCAPED:
+        moved = net.step(h, u, None if rng is None else rng.standard_normal(h.shape))
+        h = np.where(gone[:, None], h, moved) if gone.any() else moved
+        gone |= ~(np.abs(h).max(axis=1, initial=0.0) <= ESCAPED)
+        if gone.all():
             break
     return h
 
