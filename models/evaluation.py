@@ -138,6 +138,7 @@ def evaluate(
     sizes = runs_of_blocks(int(trials), len(levels) * weight.size)
     settings = {"task": task.name, "inputs": batch[1].shape[1], "trials": int(trials)}
     loss = CrossEntropy() if task.loss == CrossEntropy.name else None
+    settings |= {} if loss is None else {"loss": loss.name}
     of_mean = None if loss is None else of_mean_output(loss, batch[1][counted].astype(float), weight)
     curves, counts = [], []
     with torch_threads(threads), torch.no_grad():

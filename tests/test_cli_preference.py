@@ -65,7 +65,8 @@ def test_noise_outside_needs_no_noise():
     net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
     batch, h0, source = batch_of(net)
     assert "11 condition(s), 120 steps, the last 80 count" in source
-    curve = fpa.loss_curve(net, batch, np.linspace(0, 0.6, 4), h0=h0)
+    batch = fpa.moments.held(net, steps=40, counted=10)
+    curve = fpa.loss_curve(net, batch, [0, 0.5, 0.6], h0=h0)
     assert curve.ratio < 1
     found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
     assert found.verdict is fpa.Verdict.NEITHER
@@ -179,6 +180,7 @@ def test_growth_without_bound_gives_no_verdict(tmp_path):
 def test_a_range_that_leaves_out_the_ends_gives_no_more_than_it_can():
     net = fpa.load(NETWORKS / "function-approximation-relu-out-0.5.pt")
     batch, h0, _ = batch_of(net)
+    batch = fpa.moments.held(net, steps=20, counted=10)
     curve = fpa.loss_curve(net, batch, [0.3], h0=h0)
     found = fpa.preference(net, batch, curve=curve, h0=h0, trials=0)
     assert "from zero to beyond the training noise" in found.summary
@@ -206,13 +208,13 @@ class WeakSine(Task):
 def test_a_bistable_unit_resonates(tmp_path, monkeypatch):
     monkeypatch.setitem(REGISTRY, "weak-sine", WeakSine)
     monkeypatch.setattr(WeakSine, "name", "weak-sine")
-    monkeypatch.setattr(preference, "WORK", 0)  # by samples alone: to predict hops takes long
     net = fpa.Network(
         W=[[2.0]], W_in=[[1.0]], gamma=0.4, activation="tanh", placement="out", info={"task": "weak-sine"}
     )
     fpa.save(net, tmp_path / "unit.pt")
-    done = run(tmp_path / "unit.pt", "--noise", "0:1.6:9", "--trials", "32", "--json", tmp_path / "unit.json")
+    done = run(tmp_path / "unit.pt", "--noise", "0:1.6:5", "--trials", "16", "--json", tmp_path / "unit.json")
     text = " ".join(done.stdout.split())
+    assert "by Monte Carlo (to predict takes minutes: --trials 0)" in text
     assert "the network was trained without noise" in text
     assert "Verdict: stochastic resonance. Noise carries a signal" in text
     assert "R =" not in text
@@ -233,7 +235,8 @@ def test_what_noise_does_to_a_unit_that_was_never_trained(tmp_path):
     done = run(tmp_path / "wells.pt")
     assert done.exit_code == 1
     assert "--noise must be given" in done.output
-    document = json.loads(run(tmp_path / "wells.pt", "--noise", "0:2:5", "--trials", "32", "--json", "-").stdout)
+    options = ("--noise", "0:2:5", "--steps", "30", "--trials", "32", "--json", "-")
+    document = json.loads(run(tmp_path / "wells.pt", *options).stdout)
     assert document["evidence"]["training_sigma"] == 0
     assert document["evidence"]["follows"] is None
     assert document["evidence"]["gain_preferred"] is None
@@ -278,3 +281,50 @@ def test_the_slope_of_the_preferred_noise(slope, levels):
     assert error == pytest.approx(t.ppf(0.975, 10) * fit.stderr, rel=1e-9)
     assert abs(found - slope) < 2 * error
     assert np.isnan(following(groups[:1])[0])
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """Barely trained: what counts is which loss is told, not how small it is."""
+    from fpanalysis.models import train
+
+    net = train("digits", size=8, steps=20, batch=32).network()
+    file = tmp_path_factory.mktemp("digits") / "net.pt"
+    fpa.save(net, file)
+    return net, file
+
+
+def test_a_classifier_is_judged_by_the_loss_of_its_task(classifier, tmp_path):
+    from fpanalysis.models import evaluate
+
+    net, file = classifier
+    document = json.loads(run(file, "--noise", "0,0.5", "--trials", "8", "--json", "-").stdout)
+    own = evaluate(net, "digits", [0, 0.5], inputs=128, trials=8)
+    assert (document["loss"], document["evidence"]["loss"]) == ("cross-entropy", "cross-entropy")
+    assert document["curve"]["loss"][0] == pytest.approx(own.loss[0, 0], rel=1e-5)
+    assert abs(document["curve"]["loss"][1] - own.loss[0, 1]) <= 2 * np.hypot(
+        document["curve"]["error"][1], own.error[0, 1]
+    )
+    assert document["evidence"]["loss_removed"] == pytest.approx(own.loss[0, 0], rel=1e-5)
+    assert document["curve"]["success"][0] == pytest.approx(own.success[0, 0])
+    assert document["trials"] == "128 trials of digits"
+    done = run(file, "--noise", "0,0.5,0.8", "--trials", "8", "--figure", tmp_path / "loss.png")
+    text = " ".join(done.stdout.split())
+    assert "cross-entropy, averaged over trials and counted steps" in text
+    assert "Jensen's" in text
+    assert "bias²" not in text
+    assert "known by sampling only" in run(file, "--trials", "0").stderr
+
+
+def test_a_folder_and_denoise_tell_the_same_loss_of_it(classifier, tmp_path):
+    _, file = classifier
+    judged = run(file.parent, "--noise", "0,0.5,0.8", "--trials", "8", "--json", tmp_path / "all.json")
+    assert "bias²" not in judged.stdout
+    assert "relu in: Verdict:" in judged.stdout
+    (entry,) = json.loads((tmp_path / "all.json").read_text())["groups"][0]["networks"]
+    assert entry["evidence"]["loss_removed"] == pytest.approx(entry["loss_removed"], rel=1e-5)  # the same trials
+    done = CliRunner().invoke(main, ["denoise", str(file), "-o", str(tmp_path / "clean.pt"), "--json", "-"])
+    document = json.loads(done.stdout)
+    assert "Mean cross-entropy over 128 trials of digits; monte-carlo" in document["trials"]
+    assert document["losses"][0]["loss"] == pytest.approx(entry["loss_removed"], rel=1e-5)
+    assert document["losses"][0]["variance"] == 0

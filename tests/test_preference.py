@@ -12,7 +12,9 @@ from scipy.stats import norm
 
 import fpanalysis as fpa
 from fpanalysis import Verdict, figures
+from fpanalysis._grouped import deviations
 from fpanalysis.cli._batch import batch_of, in_its_loop
+from fpanalysis.preference._smoothing import smoothed_by_all
 from fpanalysis.preference.transmission import measured
 from fpanalysis.preference.verdict import Evidence, decide
 
@@ -178,6 +180,11 @@ MADE_UP = Evidence(
         ({"loss_removed": 0.19, "preferred_bias2": 0.0}, Verdict.NEITHER, "without noise the loss is 0.19"),
         ({"loss_removed": 0.19}, Verdict.NEITHER, "absorb the shift of the mean"),
         ({"loss_removed": 0.2, "loss_preferred_error": 0.0}, Verdict.NEITHER, "makes no difference"),
+        (
+            {"loss_removed": 0.2, "loss_preferred_error": 0.0, "training_sigma": 0.0},
+            Verdict.NEITHER,
+            "without noise the loss is 0.2, its least 0.2",
+        ),
         ({"covered": False}, Verdict.UNDECIDED, "depends on its training noise, but"),
         ({"loss_preferred": np.nan}, Verdict.UNDECIDED, "not known at every level"),
     ],
@@ -223,3 +230,135 @@ def test_the_figure_shows_the_smoothed_network_and_the_gain():
     np.testing.assert_array_equal(below.get_lines()[0].get_ydata(), found.transmission.gain)
     ax = figures.plot_signal_gain(found)
     plt.close(ax.figure)
+
+
+def classes(W_out, rng, N=6, T=4, B=5, C=3, **settings):
+    """A small network and one-hot targets at the last step."""
+    net = fpa.Network(
+        W=0.5 * rng.standard_normal((N, N)), W_in=rng.standard_normal((N, 2)),
+        W_out=W_out * rng.standard_normal((C, N)), gamma=0.5, activation="tanh", sigma=0.4, **settings,
+    )  # fmt: skip
+    targets = np.repeat(np.eye(C)[rng.integers(C, size=B)][None], T, axis=0)
+    mask = np.zeros((T, B))
+    mask[-1] = 1
+    return net, (rng.standard_normal((T, B, 2)), targets, mask)
+
+
+def test_the_loss_of_classes_and_its_gain_by_brute_force():
+    """Runs of each trial step by step: the cross-entropy, that of the mean output, and the gain of softmax(zbar)."""
+    net, (u, wanted, mask) = classes(2.0, np.random.default_rng(11))
+    found = measured(
+        net, (u, wanted, mask), np.array([0.0, 0.6]), None, 4000, np.random.default_rng(2), "cross-entropy"
+    )
+    R, rng = 40000, np.random.default_rng(3)
+    h = np.zeros((R, 5, 6))
+    for v in u:
+        h = 0.5 * h + 0.5 * np.tanh(h @ net.W.T + v @ net.W_in.T + 0.6 * rng.standard_normal(h.shape))
+    z = h @ net.W_out.T
+
+    def log_p(z):
+        return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+    losses = -(wanted[-1] * log_p(z)).sum(axis=-1).mean(axis=1)
+    assert abs(found.loss[1] - losses.mean()) <= 2 * np.hypot(found.loss_error[1], 2 * losses.std() / np.sqrt(R))
+    of_mean = -(wanted[-1] * log_p(z.mean(axis=0))).sum(axis=-1).mean()
+    assert abs(found.bias2[1] - of_mean) <= 3 * found.bias2_error[1]
+    assert found.bias2[1] < found.loss[1] - found.loss_error[1]  # Jensen
+    signal = wanted[-1] - wanted[-1].mean(axis=0)
+    gain = (np.exp(log_p(z.mean(axis=0))) * signal).sum() / (signal**2).sum()
+    assert abs(found.gain[1] - gain) <= 3 * found.gain_error[1]
+    assert found.bias2[0] == pytest.approx(found.loss[0], rel=1e-12)
+    assert np.isnan(found.correlation).all()
+
+
+def test_a_classifier_is_judged_by_its_own_loss():
+    """Scores that the noise-free network has right, if small: noise costs, whatever the squared error says."""
+    net, batch = classes(2.0, np.random.default_rng(11))
+    curve = fpa.loss_curve(net, batch, [0, 0.3, 0.6], "monte-carlo", loss="cross-entropy", trials=64)
+    found = fpa.preference(net, batch, curve=curve, loss="cross-entropy", trials=64)
+    e = found.evidence
+    assert (curve.of, e.loss) == ("cross-entropy", "cross-entropy")
+    assert e.loss_removed == pytest.approx(curve.loss_removed, rel=1e-12)
+    z = np.zeros((5, 6))
+    for v in batch[0]:
+        z = 0.5 * z + 0.5 * np.tanh(z @ net.W.T + v @ net.W_in.T)
+    z = z @ net.W_out.T
+    own = (np.log(np.exp(z).sum(axis=1)) - (batch[1][-1] * z).sum(axis=1)).mean()
+    assert e.loss_removed == pytest.approx(own, rel=1e-12)
+    with pytest.raises(fpa.InputError, match="curve must be of the same loss"):
+        fpa.preference(net, batch, curve=curve, trials=64)
+    with pytest.raises(fpa.InputError, match="known by sampling only"):
+        fpa.preference(net, batch, curve=curve, loss="cross-entropy", trials=0)
+    with pytest.raises(fpa.InputError, match="probabilities"):
+        fpa.preference(net, (batch[0], 2 * batch[1], batch[2]), [0, 0.5], loss="cross-entropy")
+
+
+def test_a_lipschitz_rnn_is_judged_as_the_network_that_it_is():
+    """A = -1 makes f = -h + tanh(W h + u): the bistable unit with its noise outside."""
+    net, batch, h0 = driven(B=4)
+    same = fpa.LipschitzRNN(A=[[-1.0]], W=net.W, W_in=net.W_in, gamma=net.gamma)
+    levels = [0, 0.4, 0.8, 1.2, 1.6]
+    one, other = (fpa.preference(each, batch, levels, h0=h0, trials=32) for each in (net, same))
+    assert other.verdict is one.verdict is Verdict.RESONANCE
+    for name in ("preferred", "loss_preferred", "loss_denoised", "gain_preferred", "gain_denoised"):
+        assert getattr(other.evidence, name) == pytest.approx(getattr(one.evidence, name), rel=1e-9)
+    assert any("made of hops" in note for note in other.notes)
+
+
+def test_a_lipschitz_rnn_is_smoothed_by_what_reaches_it_through_W():
+    """gamma = 1: the first neuron is sigma xi after the first of 30 steps, and 4 sigma xi = N(0, 4) reaches the second;
+    s from 12 x 29 x 32 samples is known to 1 / sqrt(2 x 11136), at four standard errors 0.027."""
+    net = fpa.LipschitzRNN(
+        A=-np.eye(2), W=[[0.0, 0.0], [4.0, 0.0]], W_in=[[0.0], [1.0]], W_out=[[0.0, 1.0]], gamma=1.0, sigma=[0.5, 0.0]
+    )
+    batch = (np.zeros((30, 12, 1)), np.zeros((30, 12, 1)), np.ones((30, 12)))
+    clean, merges, notes = smoothed_by_all(net, batch, None, net.sigma)
+    s = deviations(clean.activation)
+    assert not merges
+    assert s[0] == 0
+    assert s[1] == pytest.approx(2 * np.sqrt(29 / 30), rel=0.027)
+    assert not np.any(clean.sigma)
+    assert "Lipschitz" in notes[0]
+
+
+def test_noise_that_a_lipschitz_rnn_smooths_itself_with_is_absorbed():
+    """50 neurons sigma xi, each into one of 50 that are tanh(u + 4 sigma xi), of which the mean is read: wanted is
+    what is left of tanh, E tanh(u + 2 xi), and smoothed by s = 2 they give it without noise."""
+    M, s, T = 50, 2.0, 20
+    W = np.zeros((2 * M, 2 * M))
+    W[M:, :M] = 4 * np.eye(M)
+    net = fpa.LipschitzRNN(
+        A=-np.eye(2 * M), W=W, W_in=np.repeat([[0.0], [1.0]], M, axis=0), gamma=1.0,
+        W_out=np.repeat([[0.0, 1 / M]], M, axis=0).T.reshape(1, -1), sigma=np.repeat([0.5, 0.0], M),
+    )  # fmt: skip
+    u = np.linspace(-3, 3, 7)
+    xi = np.linspace(-9, 9, 721)
+    weight = np.exp(-(xi**2) / 2)
+    wanted = np.tanh(u[:, None] + s * xi) @ (weight / weight.sum())
+    mask = np.ones((T, 7))
+    mask[0] = 0  # no noise has come through yet
+    inputs, targets = (np.tile(part[:, None], (T, 1, 1)) for part in (u, wanted))
+    found = fpa.preference(net, (inputs, targets, mask), np.linspace(0, 0.8, 5), trials=16, rng=9)
+    e = found.evidence
+    assert found.verdict is Verdict.ABSORBED
+    assert e.denoised_by == "smoothed"
+    assert e.loss_removed == pytest.approx(np.mean((np.tanh(u) - wanted) ** 2), rel=1e-12)
+    assert e.loss_denoised < 0.01 * e.loss_removed
+    assert "'fpanalysis denoise' is for CTRNNs" in found.summary
+
+
+def test_a_classifier_with_two_wells_resonates():
+    """Two classes read from the bistable unit: by the cross-entropy, and the gain of the probabilities."""
+    net, (u, square, mask), h0 = driven(B=4)
+    classes = dataclasses.replace(net, W_out=[[2.0], [-2.0]])
+    one_hot = np.concatenate([square > 0, square < 0], axis=2).astype(float)
+    levels = np.linspace(0, 1.6, 5)
+    found = fpa.preference(classes, (u, one_hot, mask), levels, h0=h0, trials=32, loss="cross-entropy", rng=4)
+    assert found.verdict is Verdict.RESONANCE
+    assert "probabilities that the mean output stands for follow the classes" in found.reason
+    assert found.evidence.bias2_share >= 1
+    figure = figures.loss_figure(found.curve, None, found)
+    assert figure.axes[0].get_ylabel() == "expected cross-entropy"
+    assert "probabilities" in figure.axes[1].get_ylabel()
+    labels = [line.get_label() for line in figure.axes[0].get_lines()]
+    assert "loss of the mean output" in labels

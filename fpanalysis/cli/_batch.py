@@ -50,9 +50,10 @@ def in_its_loop(net: Trained) -> Any:
     return closed_loop(net, task.feedback.rate, task.feedback.gain, task.feedback.centre)
 
 
-def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
+def batch_of(net: Trained, steps: int | None = None, seed: int = 0, trials: int = TRIALS) -> Batch:
     """Trials at every condition of `net`, as long as those of its task. Drawn from the task where the conditions have
-    no targets or do not stand for the trials, whose inputs change; and for a network in its loop, from [h_0, p_0].
+    no targets or do not stand for the trials, whose inputs change, so many `trials`; and for a network in its loop,
+    from [h_0, p_0].
 
     Raises
     ------
@@ -84,8 +85,8 @@ def batch_of(net: Trained, steps: int | None = None, seed: int = 0) -> Batch:
             raise InputError(
                 f"steps can be chosen only for held inputs; the trials of {task.name} have {task.T}; found {steps}"
             )
-        inputs, targets, mask = (np.asarray(part, float) for part in task.test_batch(TRIALS, seed))
-        source = f"{TRIALS} trials of {task.name}"
+        inputs, targets, mask = (np.asarray(part, float) for part in task.test_batch(trials, seed))
+        source = f"{targets.shape[1]} trials of {task.name}"
     else:
         feedforward = layer_sizes(net) is not None  # an input takes a step per layer, whatever the task's trials
         T = steps or (task.T if task and not feedforward else None)

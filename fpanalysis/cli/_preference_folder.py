@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FAILED = ("not trained", "diverged", "pending")  #: what a manifest says of networks that are not to be judged
 NEEDED, NEAR = 1.05, 0.5  #: least R that counts as needing noise, and preferred noise / training noise as near
-LOSSES = {"loss_trained": "loss", "bias2_trained": "bias²", "variance_trained": "variance", "loss_removed": "removed"}
+PARTS = {True: ("bias²", "variance"), False: ("loss of the mean", "Jensen's gap")}  #: of a squared error or not
 INPUTS = 128  #: trials drawn from the task: what they leave of R outweighs what the runs do
 RUNS = 32  #: of each, at every noise level
 Z = 1.96  #: standard errors that cover the truth at 95 %
@@ -130,26 +130,41 @@ def _swept(networks: dict[str, Trained], noise: tuple[float, ...] | None, trials
 
 
 def _verdicts(networks: dict[str, Trained], found: Sweep) -> Verdicts:
-    """Why each network prefers what it prefers, on the trials that a single network is judged on; of CTRNNs with
-    squared errors."""
+    """Why each network prefers what it prefers: at its conditions where they stand for the trials, else on the trials
+    of its curve. Of a Lipschitz RNN in a closed loop nothing is known."""
     from fpanalysis.cli._batch import batch_of, in_its_loop
-    from fpanalysis.network import Network
     from fpanalysis.preference import preference
-    from fpanalysis.tasks import remembered
 
     verdicts = {}
     for judged in (network for group in found.groups for network in group.networks):
         net, best = networks[judged.name], judged.curve.preferred
-        task = remembered(net.info)
-        if not isinstance(net, Network) or (task is not None and task.loss != "squared error"):
+        try:
+            joint = in_its_loop(net)
+        except InputError:
             continue
-        joint = in_its_loop(net)
-        batch, h0, _ = batch_of(joint, seed=found.seed)
+        batch, h0, _ = batch_of(joint, seed=found.seed, trials=found.inputs)
         levels = [0.0, best if best == best else 0.0]
         verdicts[judged.name] = preference(
-            joint, batch, levels, curve=judged.curve, h0=h0, trials=found.trials, rng=found.seed
+            *(joint, batch, levels), curve=judged.curve, h0=h0, loss=loss_of(net), trials=found.trials, rng=found.seed
         )
     return verdicts
+
+
+def loss_of(net: Trained) -> str:
+    """The name of the loss of its task; the squared error without one."""
+    from fpanalysis.moments.loss import SQUARED
+    from fpanalysis.tasks import remembered
+
+    task = remembered(net.info)
+    return SQUARED if task is None else task.loss
+
+
+def inputs_of(loss: str) -> int:
+    """How many trials to draw: where outputs are classes, one tells little."""
+    from fpanalysis.cli._batch import TRIALS
+    from fpanalysis.moments.loss import SQUARED
+
+    return TRIALS if loss == SQUARED else INPUTS
 
 
 def report(found: Sweep, verdicts: Verdicts) -> None:
@@ -157,20 +172,27 @@ def report(found: Sweep, verdicts: Verdicts) -> None:
     for title, groups in zip(found.titles, found.tasks, strict=True):
         runs = f"{groups[0].inputs} trials of the task, {found.trials} runs of each at every noise level"
         click.echo(f"{title}: {runs}; median over networks ± half their range")
-        _table(groups, {"ratio": "R", "preferred": "preferred", "preferred_bias2": "by bias²"}, 3, count=True)
+        mean, spread = parts(groups)
+        _table(groups, {"ratio": "R", "preferred": "preferred", "preferred_bias2": f"by {mean}"}, 3, count=True)
         judged = [(network.numbers["ratio"], network.ratio_error) for group in groups for network in group.networks]
         known = [error / ratio for ratio, error in judged if ratio > 0]  # neither NaN nor a loss that vanishes
         if known:
             click.echo(f"R of a single network is known to {100 * max(known):.2g} % or better (95 %, by sampling).\n")
-        click.echo("At the training noise, and with the noise removed (bias² is the whole loss then):")
-        _table(groups, LOSSES, 2)
+        click.echo("At the training noise, and with the noise removed (the second part is zero then):")
+        names = {"loss_trained": "loss", "bias2_trained": mean, "variance_trained": spread, "loss_removed": "removed"}
+        _table(groups, names, 2)
         if groups[0].networks[0].success is not None:
             click.echo("Share of trials that succeed:")
             _table(groups, {"success_trained": "with noise", "success_removed": "removed"}, 3)
             click.echo(f"{_success_known(groups)}\n")
-        for sentence in [*findings(groups), *judgements(groups, verdicts)]:
+        for sentence in [*findings(groups, mean), *judgements(groups, verdicts)]:
             click.echo(click.wrap_text(sentence, width=80))
         click.echo()
+
+
+def parts(groups: Sequence[Group]) -> tuple[str, str]:
+    """What the parts of the loss are called."""
+    return PARTS[groups[0].networks[0].curve.of == "squared error"]
 
 
 def success_error(share: float, error: float, inputs: int) -> float:
@@ -207,7 +229,7 @@ def text(spread: Spread, digits: int, networks: int) -> str:
     return told + f" ({spread.known} of {networks})" * (0 < spread.known < networks)
 
 
-def findings(groups: Sequence[Group]) -> list[str]:
+def findings(groups: Sequence[Group], mean: str = "bias²") -> list[str]:
     """For each placement, how many networks need their noise, and how many have their least loss and bias^2 near it."""
     sentences = []
     for placement in dict.fromkeys(group.placement for group in groups):
@@ -225,7 +247,7 @@ def findings(groups: Sequence[Group]) -> list[str]:
         sentences.append(
             f"{who}: {needed} of {len(rows)} networks lose by the removal of their noise (R > {NEEDED})"
             f"{_unknown(unknown)}; the least loss lies at half the training noise or beyond in "
-            f"{_near(rows, 'preferred')}, the least bias² in {_near(rows, 'preferred_bias2')}."
+            f"{_near(rows, 'preferred')}, the least {mean} in {_near(rows, 'preferred_bias2')}."
         )
     return sentences
 
@@ -245,7 +267,9 @@ def judgements(groups: Sequence[Group], verdicts: Verdicts) -> list[str]:
         told = ", ".join(f"{count} {value}" for value, count in counts.most_common())
         slope, error, levels = following(own)
         sentence = f"Verdicts, {' '.join(kind)}: {told}."
-        if levels < 2:
+        if len(judged) == 1:
+            sentence = f"{' '.join(kind)}: {verdicts[judged[0]].summary}"
+        elif levels < 2:
             sentence += " With one training noise it cannot be seen whether the preferred noise follows it."
         elif slope == slope:
             follows = "it follows" if slope - error > NEAR else "it does not follow" if slope + error < NEAR else "open"
@@ -319,7 +343,9 @@ def document(found: Sweep, left_out: dict[str, str], verdicts: Verdicts | None =
         "left_out": left_out,
         "groups": [_group(group, verdicts) for group in found.groups],
         "findings": [
-            sentence for groups in found.tasks for sentence in [*findings(groups), *judgements(groups, verdicts)]
+            sentence
+            for groups in found.tasks
+            for sentence in [*findings(groups, parts(groups)[0]), *judgements(groups, verdicts)]
         ],
     }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fpanalysis.network import Network
 
 VARIANTS = ("smoothed", "sigma", "recalibrated")
+MEAN = {"squared error": "Mean squared error", "cross-entropy": "Mean cross-entropy"}
 CLEAR = 1.05  #: factor between two losses below which neither is called better
 
 
@@ -95,19 +96,23 @@ def _losses(net: Network, clean: Network, noise: float | None, doubts: list[str]
     import numpy as np
 
     from fpanalysis.cli._batch import batch_of, in_its_loop
+    from fpanalysis.cli._preference_folder import inputs_of, loss_of
     from fpanalysis.moments import loss_curve
+    from fpanalysis.moments.loss import SQUARED
 
-    net, clean = in_its_loop(net), in_its_loop(clean)
+    kind, net, clean = loss_of(net), in_its_loop(net), in_its_loop(clean)
     try:
-        batch, h0, source = batch_of(net)
+        batch, h0, source = batch_of(net, trials=inputs_of(kind))
     except InputError as error:
         doubts.append(f"no losses to compare: {error}")
         return [], ""
     levels = sorted({0.0, float(np.max(net.sigma)), noise or 0.0})
-    curve = loss_curve(net, batch, levels, h0=h0)
-    if not curve.ok:
-        curve = loss_curve(net, batch, levels, "monte-carlo", h0=h0)
-    still = loss_curve(clean, batch, [0.0], "monte-carlo", h0=h0, trials=4)  # without noise one run is all of them
+    predicted = loss_curve(net, batch, levels, h0=h0) if kind == SQUARED else None
+    sampled = {"h0": h0, "loss": kind, "trials": 256 if kind == SQUARED else 32}
+    curve = predicted if predicted and predicted.ok else loss_curve(net, batch, levels, "monte-carlo", **sampled)
+    still = loss_curve(
+        clean, batch, [0.0], "monte-carlo", h0=h0, loss=kind, trials=4
+    )  # without noise one run is all of them
     values = [*zip(curve.sigma, curve.loss, curve.bias2, curve.variance, curve.status, strict=True)]
     rows = [
         Row(
@@ -121,15 +126,19 @@ def _losses(net: Network, clean: Network, noise: float | None, doubts: list[str]
         for sigma, loss, bias2, var, status in values
     ]
     loss = float(still.loss[0])
-    return [*rows, Row("de-noised", 0.0, loss, loss, 0.0, still.status[0].value)], f"{source}; {curve.method}"
+    source = f"{MEAN[kind]} over {source}; {curve.method}"
+    return [*rows, Row("de-noised", 0.0, loss, loss, 0.0, still.status[0].value)], source
 
 
 def _print(rows: list[Row], source: str) -> None:
-    columns = ["network", "noise", "loss", "bias^2", "variance"]
+    from fpanalysis.cli._preference_folder import PARTS
+
+    parts = ["bias^2", "variance"] if source.startswith(MEAN["squared error"]) else list(PARTS[False])
+    columns = ["network", "noise", "loss", *parts]
     bad = any(row.status != "ok" for row in rows)
     cells = [[row.name, f"{row.noise:.4g}", *map(number, row[2:5]), *([row.status] if bad else [])] for row in rows]
     table([*columns, "status"] if bad else columns, cells)
-    click.echo(f"Mean squared error over {source}.\n")
+    click.echo(f"{source}.\n")
 
 
 def verdict(rows: list[Row]) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from fpanalysis.cli._options import WIDE, NoiseRange
+from fpanalysis.cli._preference_folder import PARTS, inputs_of, judge_folder, loss_of, success_error, verdict_document
 from fpanalysis.cli._preference_folder import RUNS as FOLDER_RUNS
-from fpanalysis.cli._preference_folder import judge_folder, success_error, verdict_document
 from fpanalysis.cli._report import FIGURE_TYPES, check_outputs, check_suffix, number, save_figure, table, write_json
 from fpanalysis.results import InputError
 
 if TYPE_CHECKING:
+    from fpanalysis.cli._batch import Batch
     from fpanalysis.moments import LossCurve
     from fpanalysis.network import Network
     from fpanalysis.preference import Preference
@@ -27,6 +28,8 @@ RUNS = 128  #: Monte Carlo runs of each input
 WORK = 5e8  #: steps x trials x levels x neurons^2 of the longest prediction, about a minute
 LEVELS = 16  #: without --noise
 PANEL = 8  #: levels up to which the transmission is sampled at all of them, not at every other
+HOPPING = 224  #: neurons whose matrices cost as much as a step of a mixture
+AVERAGED = {True: "outputs, ", False: ""}
 APART = 2.5  #: 95 % half-widths of Monte Carlo (five standard errors) by which a prediction may be off by chance
 
 
@@ -46,7 +49,7 @@ class Judged(NamedTuple):
 @click.option("--noise", type=NoiseRange(), help="Test noise: start:stop, start:stop:count or a,b,c.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of a trial.  [default: as the task has it, else 200]")
 @click.option("--trials", type=int,
-              help="Monte Carlo runs of each input; 0 for none.  [default: 128; of a folder 32]")  # fmt: skip
+              help="Monte Carlo runs of each input; 0 for none.  [default: 128; folders, classes: 32]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of inputs and noise.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - for stdout and nothing else.")
 @click.option("--figure", "figure_path", metavar="FILE", help="Draw the curve (.png, .pdf, .svg).")
@@ -64,7 +67,8 @@ def command(
     The trials are those of the task MODEL was trained on: all its conditions, or inputs drawn from the task. Without
     --noise there are 16 levels from 0 to 1.5 times the training noise. The prediction needs no sampling; Monte Carlo
     runs check it, and stand alone where it would take minutes. A network that steers a point in a closed loop is
-    judged in that loop.
+    judged in that loop. Where outputs are classes, the loss is the cross-entropy, by Monte Carlo; the loss of the mean
+    output and Jensen's gap take the places of bias^2 and variance.
 
     A verdict says whether noise helps because training absorbed it (smoothed activations then do the same without
     noise), by stochastic resonance (they do not, and a signal passes better with noise), or not at all.
@@ -100,9 +104,7 @@ def command(
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_outputs(json_path, figure_path)
     swept = Path(model).is_dir() or _holds_lipschitz(model)
-    if trials is None:
-        trials = FOLDER_RUNS if swept else RUNS
-    if 0 < trials < 4 or trials < 0:
+    if trials is not None and (0 < trials < 4 or trials < 0):
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")
     if swept:
         if steps is not None:
@@ -110,18 +112,24 @@ def command(
                 "--steps is for a single CTRNN: the networks of a folder, and Lipschitz RNNs, are judged on the trials "
                 "of their tasks"
             )
-        return judge_folder(Path(model), noise, trials, seed, json_path, figure_path)
+        return judge_folder(Path(model), noise, FOLDER_RUNS if trials is None else trials, seed, json_path, figure_path)
     import numpy as np
 
     from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.cli._batch import in_its_loop
+    from fpanalysis.moments.loss import SQUARED
 
     net = load_ctrnn(model, "the preference of one network")
     joint = in_its_loop(net)
     if noise is None and not np.any(net.sigma):
         raise InputError("--noise must be given: the network was trained without noise, as de-noised ones are")
-    judged = _judged(joint, noise, steps, trials, seed)
-    judged = judged._replace(success=_success(net, judged.curve, trials, seed))
+    kind = loss_of(net)
+    if trials is None:
+        trials = RUNS if kind == SQUARED else FOLDER_RUNS
+    if not trials and kind != SQUARED:
+        raise InputError(f"--trials must be at least 4: the loss of the network, {kind}, is known by sampling only")
+    judged = _judged(joint, noise, steps, trials, seed, kind)
+    judged = judged._replace(success=_success(net, judged.curve, inputs_of(kind), trials, seed))
     curve = judged.curve
     if json_path is not None:
         write_json(json_path, _document(net, judged))
@@ -146,30 +154,50 @@ def _holds_lipschitz(model: str) -> bool:
     return isinstance(load(model), LipschitzRNN)
 
 
-def _judged(net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int) -> Judged:
-    """Predicted, and checked by sampling unless `trials` is 0; by sampling alone where a prediction takes minutes."""
+def _judged(
+    net: Network, noise: tuple[float, ...] | None, steps: int | None, trials: int, seed: int, kind: str
+) -> Judged:
+    """Predicted, and checked by sampling unless `trials` is 0; by sampling alone where a prediction takes minutes, or
+    there is none."""
     from fpanalysis.cli._batch import batch_of
     from fpanalysis.moments import loss_curve
+    from fpanalysis.moments.loss import SQUARED
     from fpanalysis.preference import preference
 
-    chosen = batch_of(net, steps, seed)
-    T, B = chosen.batch[0].shape[:2]
-    source, predicted, sampled = chosen.source, True, None
-    if trials and T * B * (LEVELS if noise is None else len(noise)) * net.N**2 > WORK:
+    chosen = batch_of(net, steps, seed, inputs_of(kind))
+    source, predicted, sampled = chosen.source, kind == SQUARED, None
+    if predicted and trials and _takes_minutes(net, chosen, noise):
         source, predicted = f"{source}, by Monte Carlo (to predict takes minutes: --trials 0)", False
     if predicted:
         curve = loss_curve(net, chosen.batch, noise, h0=chosen.h0)
     if trials:
         levels = curve.sigma if predicted else noise
-        sampled = loss_curve(net, chosen.batch, levels, "monte-carlo", h0=chosen.h0, trials=trials, rng=seed)
+        sampled = loss_curve(net, chosen.batch, levels, "monte-carlo", h0=chosen.h0, loss=kind, trials=trials, rng=seed)
         curve = _refereed(curve, sampled) if predicted else sampled
     best = _best(curve, sampled)
     some = best.sigma[:: 1 if len(best.sigma) <= PANEL else 2]
-    found = preference(net, chosen.batch, some, curve=best, h0=chosen.h0, trials=trials, rng=seed)
+    found = preference(net, chosen.batch, some, curve=best, h0=chosen.h0, loss=kind, trials=trials, rng=seed)
     return Judged(source, curve, found, sampled if predicted else None)
 
 
-def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tuple[float, float]] | None:
+def _takes_minutes(net: Network, chosen: Batch, noise: tuple[float, ...] | None) -> bool:
+    """Whether to predict the curve is more than WORK; where the law of the first trial splits into a mixture at the
+    middle or the last level, as of units that hop, each step costs as much as HOPPING^2 neurons besides."""
+    import numpy as np
+
+    from fpanalysis.moments import propagate
+
+    T, B = chosen.batch[0].shape[:2]
+    levels = np.linspace(0, 1.5 * float(np.max(net.sigma)), LEVELS) if noise is None else np.sort(noise)
+    steps = T * B * len(levels)
+    if steps * net.N**2 > WORK or steps * (net.N**2 + HOPPING**2) <= WORK:
+        return steps * net.N**2 > WORK
+    h0 = None if chosen.h0 is None else chosen.h0[:1]
+    first, profile = chosen.batch[0][:, :1], np.asarray(net.noise_profile)
+    return any(propagate(net, first, levels[k] * profile, h0).components[0] > 1 for k in (len(levels) // 2, -1))
+
+
+def _success(net: Network, curve: LossCurve, inputs: int, trials: int, seed: int) -> list[tuple[float, float]] | None:
     """The share of trials of its task that `net` succeeds in, with its error, at each level; None if they are not
     scored."""
     from fpanalysis.tasks import remembered
@@ -177,10 +205,9 @@ def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tup
     task = remembered(net.info)
     if task is None or not task.scored or net.moved or not trials:
         return None
-    from fpanalysis.cli._batch import TRIALS
     from fpanalysis.models import evaluate
 
-    found = evaluate(net, task, curve.sigma, inputs=TRIALS, trials=trials, rng=seed)
+    found = evaluate(net, task, curve.sigma, inputs=inputs, trials=trials, rng=seed)
     if found.success is None or found.success_error is None:
         return None
     shares = zip(found.success[0].tolist(), found.success_error[0].tolist(), strict=True)
@@ -189,8 +216,9 @@ def _success(net: Network, curve: LossCurve, trials: int, seed: int) -> list[tup
 
 def _print(net: Network, judged: Judged) -> None:
     source, curve, found, sampled, success = judged
-    click.echo(f"{net!r}\n{source}; squared error, averaged over outputs, trials and counted steps")
-    columns = ["noise", "loss", "± (95 %)", "bias²", "variance", "Monte Carlo", "± (95 %)", "success", "status"]
+    plain = curve.of == "squared error"
+    click.echo(f"{net!r}\n{source}; {curve.of}, averaged over {AVERAGED[plain]}trials and counted steps")
+    columns = ["noise", "loss", "± (95 %)", *PARTS[plain], "Monte Carlo", "± (95 %)", "success", "status"]
     rows = []
     for k, level in enumerate(curve.sigma):
         row = [number(float(level), 4), number(float(curve.loss[k])), number(float(curve.error[k]), 1)]
@@ -239,7 +267,8 @@ def findings(found: Preference) -> Iterator[str]:
     edge = ", the only level" if len(curve.sigma) == 1 else edge
     told = f"; the network was trained at {trained:g}" if trained else "; the network was trained without noise"
     least, error = number(curve.preferred), number(curve.preferred_error, 1)
-    yield f"Preferred noise {least} ± {error} (bias² alone: {number(curve.preferred_bias2)}){edge}{told}."
+    alone = f"{found.evidence.mean_part} alone: {number(curve.preferred_bias2)}"
+    yield f"Preferred noise {least} ± {error} ({alone}){edge}{told}."
     if curve.slope_zero == curve.slope_zero:
         yield _slopes(curve)
     if trained:
@@ -266,6 +295,7 @@ def _document(net: Network, judged: Judged) -> dict[str, Any]:
         "version": curve.provenance.version,
         "model": net.hash,
         "trials": source,
+        "loss": curve.of,
         "findings_from": best.method,
         **{name: getattr(best, name) for name in SINGLE},
         **verdict_document(found),

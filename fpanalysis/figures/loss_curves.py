@@ -19,6 +19,7 @@ PARTS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("bias2", "bias2_error", "bias²: the mean output misses the target", {"color": NOISY, "lw": 1.4}),
     ("variance", "variance_error", "variance of the output", {"color": SILENT, "lw": 1.4}),
 )
+OTHERWISE = {"bias2": "loss of the mean output", "variance": "Jensen's gap: what its spread adds"}  #: of another loss
 DECADES = 3.0  #: shown below the largest loss
 FLAT = 3.0  #: largest loss over the least up to which an axis from zero shows more than a logarithmic one
 
@@ -27,8 +28,9 @@ def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes
     """Loss, bias^2 and variance of `curve` against the noise, the points of `sampled` with error bars on top; the
     training noise as a dotted line, the preferred noise as a triangle."""
     ax = new_axes(ax, width=6.4)
-    for name, _, label, style in PARTS:
+    for name, _, text, style in PARTS:
         values = getattr(curve.fine, name)
+        label = text if curve.of == "squared error" else OTHERWISE.get(name, text)
         if np.isfinite(values).any():
             ax.plot(curve.fine.sigma, np.where(values > 0, values, np.nan), label=label, **style)
     if sampled is not None:
@@ -42,7 +44,7 @@ def plot_loss_curve(curve: LossCurve, sampled: LossCurve | None = None, ax: Axes
         ax.set_ylim(max(ax.get_ylim()[0], top * 10**-DECADES), 2 * top)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
-    ax.set_ylabel("expected loss")
+    ax.set_ylabel("expected loss" if curve.of == "squared error" else f"expected {curve.of}")
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     return ax
 
@@ -87,10 +89,12 @@ def plot_signal_gain(found: Preference, ax: Axes | None = None) -> Axes:
         ax.axhline(e.gain_denoised, color=THIRD, ls="--", lw=1.4, label="smoothed, without noise")
     if found.curve.training_sigma > 0:
         ax.axvline(found.curve.training_sigma, color="0.6", lw=1, ls=":", zorder=0)
-    ax.set_ylim(bottom=min(0.0, float(np.nanmin(passed.gain)) * 1.1))
+    top = float(np.nanmax([*(passed.gain + passed.gain_error), e.gain_denoised]))
+    ax.set_ylim(1.1 * min(0.0, float(np.nanmin(passed.gain))), 1.1 * top if top > 0 else None)
     ax.margins(x=0.02)
     ax.set_xlabel("test noise σ (per step)")
-    ax.set_ylabel("gain of the mean output\non the wanted output")
+    classes = "gain of the mean output's\nprobabilities on the classes"
+    ax.set_ylabel(classes if e.loss == "cross-entropy" else "gain of the mean output\non the wanted output")
     ax.legend(frameon=False, fontsize="small")
     return ax
 

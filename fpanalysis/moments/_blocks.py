@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fpanalysis.moments._outputs import Found, Outputs, Summary, between, interpolation_error, summary
+from fpanalysis.moments._outputs import ROUNDING, Found, Outputs, Summary, between, interpolation_error, summary
 
 Array = NDArray[np.float64]
 
@@ -62,14 +62,14 @@ def estimate(
 
     K = len(blocks)
     with np.errstate(over="ignore", invalid="ignore"):  # of levels at which the network has diverged
-        whole = _joined(blocks)
+        whole = joined(blocks)
         left_out: list[Summary] = []
         means: list[Array] = []
         for part in blocks:
-            without = _outputs(_without(whole, part), weight, of_mean)
-            left_out.append(summary(without, sigma, within, trained))
-            if without.of_mean is not None:
-                means.append(without.of_mean)
+            rest = _outputs(without(whole, part), weight, of_mean)
+            left_out.append(summary(rest, sigma, within, trained))
+            if rest.of_mean is not None:
+                means.append(rest.of_mean)
         outputs = _outputs(whole, weight, of_mean)
         if outputs.of_mean is not None:
             outputs = replace(outputs, of_mean=K * outputs.of_mean - (K - 1) * np.mean(means, axis=0))
@@ -83,12 +83,14 @@ def estimate(
     return Found(found, error, fine, bias2, variance, np.zeros(bias2.shape, bool))
 
 
-def _joined(blocks: Sequence[Sums]) -> Sums:
+def joined(blocks: Sequence[Sums]) -> Sums:
+    """All runs together."""
     runs, first, second, own = zip(*blocks, strict=True)
     return Sums(sum(runs), np.sum(first, axis=0), np.sum(second, axis=0), None if own[0] is None else np.sum(own, 0))
 
 
-def _without(whole: Sums, part: Sums) -> Sums:
+def without(whole: Sums, part: Sums) -> Sums:
+    """The runs that are not in the block `part`."""
     own = None if whole.own is None or part.own is None else whole.own - part.own
     return Sums(whole.runs - part.runs, whole.first - part.first, whole.second - part.second, own)
 
@@ -97,7 +99,8 @@ def _outputs(sums: Sums, weight: Array, of_mean: Callable[[Array], Array] | None
     """Mean and variance over the runs, from their sums."""
     R = sums.runs
     bias = sums.first / R
-    spread = np.maximum(sums.second / R - bias**2, 0.0) * (R / (R - 1))
+    spread = sums.second / R - bias**2
+    spread = np.where(spread > ROUNDING * bias**2, spread, 0.0) * (R / (R - 1))
     if sums.own is None:
         return Outputs(bias, spread, weight, R)
     return Outputs(bias, spread, weight, R, sums.own / R, None if of_mean is None else of_mean(bias))

@@ -68,6 +68,11 @@ class LossCurve:
         return self.loss_removed / self.loss_trained if self.loss_trained > 0 else np.nan
 
     @property
+    def of(self) -> str:
+        """Which loss it is."""
+        return str(self.provenance.settings.get("loss", "squared error"))
+
+    @property
     def ok(self) -> bool:
         return all(status.ok for status in self.status)
 

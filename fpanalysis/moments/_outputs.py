@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.network import Network
 
 Array = NDArray[np.float64]
 
 FINE = 2001  #: points, at least, between the first and the last level at which a minimum is sought
+ROUNDING = 1e-13  #: relative difference of sampled numbers that is none
 SMALL = 0.05  #: of the training noise: the level from which the slope at zero is taken
 
 
@@ -22,7 +24,7 @@ class Problem:
     """A network, what it is driven by and what is wanted of it, and the noise levels (S, N), of which the largest
     entries are `sigma` (S,): ascending, the first zero, one of them small. `weight` (T, B, n_out) sums to 1."""
 
-    net: Network
+    net: Network | LipschitzRNN
     inputs: Array
     targets: Array
     weight: Array
@@ -63,7 +65,7 @@ class Outputs:
         """
         if self.own is not None:
             bias2 = np.full(self.own.shape, np.nan) if self.of_mean is None else self.of_mean
-            return bias2, self.own - bias2
+            return bias2, np.where(abs(self.own - bias2) > ROUNDING * abs(self.own), self.own - bias2, 0.0)
         variance = np.einsum("stbo,tbo->sb", self.spread, self.weight)
         return np.einsum("stbo,tbo->sb", self.bias**2, self.weight) - variance / self.trials, variance
 

@@ -8,28 +8,29 @@ from numpy.typing import NDArray
 from fpanalysis.moments._outputs import Fine, Found, Outputs, Problem, Summary, between, interpolation_error, summary
 from fpanalysis.moments.layers import Layers, layers, passes
 from fpanalysis.moments.propagate import Moments, propagate
+from fpanalysis.network import Network
 
 Array = NDArray[np.float64]
 
 MATTERS = 0.01  #: share of the loss that the error of one trial must reach to make its level untrusted
 
 
-def predicted(problem: Problem, within: tuple[float, float], trained: float) -> Found:
+def predicted(net: Network, problem: Problem, within: tuple[float, float], trained: float) -> Found:
     """The curve and its error; a trial is untrusted where its law is far from a Gaussian and that matters."""
     counted, weight, sigma = problem.counted, problem.weight[problem.counted], problem.sigma
     S, B = len(sigma), weight.shape[1]
     bias, spread = np.empty((2, S, *weight.shape))
     dz, dv = np.empty_like(bias), np.empty_like(spread)
     open_ = np.zeros((S, B), bool)
-    settled = passes(problem.net, problem.inputs, counted)
+    settled = passes(net, problem.inputs, counted)
     for k, level in enumerate(problem.levels):
         law: Moments | Layers
         found: tuple[Array, ...]
         if settled:
-            law = layers(problem.net, problem.inputs[0], level)
+            law = layers(net, problem.inputs[0], level)
             found = law.output, law.output_variance, law.output_error, law.output_variance_error
         else:
-            law = propagate(problem.net, problem.inputs, level, problem.start)
+            law = propagate(net, problem.inputs, level, problem.start)
             found = tuple(values[counted] for values in law.outputs)
         bias[k], spread[k], dz[k], dv[k] = found
         open_[k] = [not status.ok for status in law.status]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments._blocks import Sums, estimate, runs_of_blocks
 from fpanalysis.moments._outputs import Found, Problem
 from fpanalysis.network import Network
@@ -64,10 +65,10 @@ def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss |
         k = 0
         for t, counts in enumerate(problem.counted):
             xi = rng.standard_normal((R, B, net.N))
-            h = _advance(net, h, net.drive(problem.inputs[t]), problem.levels[:, None, None] * xi)
+            h = _advance(net, h, problem.inputs[t], problem.levels[:, None, None], xi)
             if not counts:
                 continue
-            z = net.readout(h if net.form == "rate" else net.activation.f(h))
+            z = net.output(h)
             d = z - problem.targets[t]
             first[:, k] += d.sum(axis=1)
             second[:, k] += (d**2).sum(axis=1)
@@ -75,6 +76,18 @@ def _block(problem: Problem, trials: int, rng: np.random.Generator, loss: Loss |
                 own += _values(loss, z, problem.targets[t], problem.weight[t]).sum(axis=1)
             k += 1
     return Sums(trials, first, second, None if loss is None else own)
+
+
+def deviations_of_inputs(
+    net: LipschitzRNN, inputs: Array, sigma: Array, start: Array, trials: int, rng: np.random.Generator
+) -> Array:
+    """s (N,), the root of the variance of W h over `trials` runs of each input, averaged over steps and inputs."""
+    h = np.broadcast_to(start, (1, trials, *start.shape))
+    total = np.zeros(net.N)
+    for u in inputs:
+        total += (h @ net.W.T).var(axis=1, ddof=1).mean(axis=(0, 1))
+        h = _advance(net, h, u, sigma[None, None, None], rng.standard_normal((trials, *start.shape)))
+    return np.asarray(np.sqrt(total / len(inputs)))
 
 
 def _values(loss: Loss | Each, z: Array, target: Array, weight: Array) -> Array:
@@ -87,9 +100,13 @@ def _values(loss: Loss | Each, z: Array, target: Array, weight: Array) -> Array:
     return np.asarray(np.einsum("srbo,bo->srb", values, weight))
 
 
-def _advance(net: Network, h: Array, drive: Array, noise: Array) -> Array:
-    """One step with sigma xi = `noise`."""
-    gamma, f = net.gamma, net.activation.f
+def _advance(net: Network | LipschitzRNN, h: Array, u: Array, sigma: Array, xi: Array) -> Array:
+    """One step of the states h (S, R, B, N); noise on the increment has the same share of its training strength as
+    sigma (S, 1, 1, N) has."""
+    if isinstance(net, LipschitzRNN):
+        share = sigma.max(axis=-1, keepdims=True) / (np.max(net.sigma) or 1.0)
+        return h + net.gamma * (net.disturbed(h, u, sigma, share * net.multiplicative, xi) - h)
+    gamma, f, drive, noise = net.gamma, net.activation.f, net.drive(u), sigma * xi
     if net.form == "current":
         return (1 - gamma) * h + gamma * (f(h) @ net.W.T + drive + noise)
     x = h @ net.W.T + drive

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.checks import check_rng, of_shape
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments._curve import LossCurve, curve_of, levels_asked, levels_needed
 from fpanalysis.moments._outputs import Problem
 from fpanalysis.moments._predicted import predicted
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 METHODS = ("closure", "monte-carlo")
+SQUARED = "squared error"  #: the loss where no other is named
 
 
 def loss_curve(
-    net: Network,
+    net: Network | LipschitzRNN,
     batch: Sequence[ArrayLike],
     sigma: ArrayLike | None = None,
     method: str = "closure",
@@ -58,7 +60,7 @@ def loss_curve(
         that profile: a level is then its largest entry.
     method : "closure" | "monte-carlo"
         The closure is least reliable for strongly recurrent networks whose trials spread over several basins: check it
-        there by Monte Carlo.
+        there by Monte Carlo. Of a `LipschitzRNN` Monte Carlo only; the noise on its increment keeps its ratio to sigma.
     h0 : (B, N), optional
         States that the trials start from; zero if left out.
     loss : "squared error" | "cross-entropy" | `fpanalysis.regularizer.Loss` | callable (z, z*) -> values, optional
@@ -75,9 +77,7 @@ def loss_curve(
     inputs, targets, mask, start = checked_batch(net, batch, h0)
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; found {method!r}")
-    chosen = _chosen(loss)
-    if chosen is not None and not callable(chosen):
-        chosen.check_targets(targets, mask)
+    chosen = chosen_loss(loss, targets, mask)
     if chosen is not None and method != "monte-carlo":
         raise InputError(
             "a loss that is not quadratic does not follow from mean and variance: use method='monte-carlo'"
@@ -89,36 +89,53 @@ def loss_curve(
     problem = Problem(net, inputs, targets, mask / mask.sum(), start, levels[:, None] * profile)
     within = (float(asked[0]), float(asked[-1]))
     if method == "closure":
-        found, provenance = predicted(problem, within, trained), Provenance(method, net.hash)
+        if not isinstance(net, Network):
+            raise InputError("the moments of a LipschitzRNN are not predicted: use method='monte-carlo'")
+        found, provenance = predicted(net, problem, within, trained), Provenance(method, net.hash)
     else:
         if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or trials < 4:
             raise InputError(f"trials must be a whole number >= 4, to tell bias from variance; found {trials!r}")
         found = sampled(problem, within, trained, int(trials), check_rng(rng), chosen)
         seed = int(rng) if isinstance(rng, int | np.integer) else None
-        named = {} if chosen is None else {"loss": str(getattr(chosen, "name", "a function"))}
+        named = {} if chosen is None else {"loss": loss_name(chosen)}
         provenance = Provenance(method, net.hash, {"trials": int(trials)} | named, seed)
     scale = 1 + float(np.abs(net.drive(inputs)).max()) + float(np.abs(targets).max()) + float(np.abs(start).max())
     return curve_of(found, levels, asked, trained, scale, provenance)
 
 
-def _chosen(loss: object) -> Loss | Each | None:
-    """None for the squared error; the `Loss` of that name; or what was given."""
+def chosen_loss(loss: object, targets: Array, mask: Array) -> Loss | Each | None:
+    """None for the squared error; the `Loss` of that name, or what was given, which the targets suit."""
     from fpanalysis.regularizer.losses import CrossEntropy, Loss, SquaredError  # its package builds on this module
 
     if loss is None or loss == SquaredError.name or isinstance(loss, SquaredError):
         return None
     if loss == CrossEntropy.name:
-        return CrossEntropy()
-    if isinstance(loss, Loss) or callable(loss):
+        loss = CrossEntropy()
+    if isinstance(loss, Loss):
+        loss.check_targets(targets, mask)
+        return loss
+    if callable(loss):
         return loss
     names = f"{SquaredError.name!r}, {CrossEntropy.name!r}"
     raise InputError(f"loss must be {names}, a Loss, or a function of (z, target); found {loss!r}")
 
 
-def checked_batch(net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None) -> tuple[Array, Array, Array, Array]:
+def loss_name(loss: str | Loss | Each) -> str:
+    """What a curve calls it."""
+    return loss if isinstance(loss, str) else str(getattr(loss, "name", "a function"))
+
+
+def checked_batch(
+    net: Network | LipschitzRNN, batch: Sequence[ArrayLike], h0: ArrayLike | None
+) -> tuple[Array, Array, Array, Array]:
     """Inputs, targets and the weights of outputs, (T, B, ...), and the states (B, N) that trials start from."""
-    if not isinstance(net, Network):
-        raise InputError(f"net must be a fpanalysis.Network; found {type(net).__name__}")
+    if not isinstance(net, Network | LipschitzRNN):
+        raise InputError(f"net must be a fpanalysis.Network or LipschitzRNN; found {type(net).__name__}")
+    if isinstance(net, LipschitzRNN) and net.multiplicative and not np.any(net.sigma):
+        raise InputError(
+            f"multiplicative noise (here {net.multiplicative:g}) is scaled along with sigma, but sigma is 0: give the "
+            "network a sigma (with_sigma) that the levels refer to"
+        )
     if not isinstance(batch, tuple | list) or len(batch) != 3:
         raise InputError("batch must be (inputs, targets, mask), as Task.batch gives it")
     inputs = check_inputs(net, batch[0])

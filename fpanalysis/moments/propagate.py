@@ -17,6 +17,7 @@ from fpanalysis.moments._step import CUT, Law, Step
 from fpanalysis.network import Network
 from fpanalysis.results import InputError, Status
 from fpanalysis.stationary.closure import SMALL
+from fpanalysis.system import System
 
 Array = NDArray[np.float64]
 
@@ -139,7 +140,7 @@ def _replaced(found: Moments, b: int, mix: Mixture) -> Moments:
     return dataclasses.replace(found, status=tuple(status))
 
 
-def check_inputs(net: Network, inputs: ArrayLike) -> Array:
+def check_inputs(net: System, inputs: ArrayLike) -> Array:
     """`inputs` as (T, B, n_in), T and B at least one."""
     inputs = of_shape("inputs", inputs, (None, None, net.n_in))
     if not inputs.shape[0] or not inputs.shape[1]:

@@ -15,6 +15,7 @@ the averages <> being over the phases. Without approximation but that of the nod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,18 +29,22 @@ from fpanalysis.stationary._transition import Step, Unresolved
 
 TOLERANCE = 1e-7  #: relative change with the number of nodes at which both numbers stand
 LEAK = 1e-12  #: probability per step to leave the box
-FRACTIONS = (0.12, 0.25, 0.5, 1.0, 2.0)  #: of the first margin about where the network rests
+FRACTIONS = (0.12, 0.25, 0.5, 1.0, 2.0, 4.0)  #: of the first margin about where the network rests
+RESOLVED = 1e-6  #: change at which a leak is no lack of nodes
+LASTING = 0.3  #: of a leak that more nodes leave: then it is one
 MOST = 3e7  #: numbers held at once
 HOPS = 1e-9  #: part of a deviation that a period does away with, below which the law of several basins is not known
 
 
 class Response(NamedTuple):
-    """Mean of the rate after each step (P,), the power density of its noise, and the relative error of both."""
+    """Mean of the rate after each step (P,), the power density of its noise, the relative error of both, and the
+    probability to leave the box in a step."""
 
     mean: Array
     noise: float
     error: float
     status: Status
+    leak: float = np.inf
 
 
 def exact(net: Network, inputs: Array, sigma: Array) -> Response:
@@ -47,56 +52,65 @@ def exact(net: Network, inputs: Array, sigma: Array) -> Response:
     P = len(inputs)
     lines = [Line(Step(Problem(net, u, sigma, np.zeros(1)))) for u in inputs]
     unknown = Response(np.full(P, np.nan), np.nan, np.nan, Status.NOT_CONVERGED)
-    before: Response | None = None
     with np.errstate(all="ignore"):
         try:
-            low, high = _box(net, lines, inputs, sigma)
-            for n in LADDER[1:]:
-                if 2 * P * n * n > MOST:
-                    return unknown._replace(status=Status.TOO_LARGE)
-                found = _solved(lines, low, high, n)
-                if found.status is Status.METASTABLE:
-                    return unknown._replace(status=found.status)
-                if before is not None:
-                    change = np.abs(_fundamental(found.mean - before.mean)) / np.abs(_fundamental(found.mean))
-                    error = float(max(change, abs(found.noise / before.noise - 1)))
-                    if error <= TOLERANCE:
-                        return found._replace(error=error)
-                    found = found._replace(error=error)
-                before = found
+            for low, high in _boxes(net, lines, inputs, sigma):
+                found = _refined(lines, low, high, unknown)
+                if found.status is Status.TOO_LARGE or found.leak <= LEAK:
+                    return found
         except Unresolved:
             return unknown._replace(status=Status.TOO_LARGE)
         except np.linalg.LinAlgError:
-            return unknown
-    return unknown if before is None else before._replace(status=Status.NOT_CONVERGED)
+            pass
+    return unknown
+
+
+def _refined(lines: list[Line], low: float, high: float, unknown: Response) -> Response:
+    """On one box, with more nodes until both numbers stand; the first answer where the box leaks."""
+    P, before = len(lines), None
+    for n in LADDER[1:]:
+        if 2 * P * n * n > MOST:
+            return unknown._replace(status=Status.TOO_LARGE)
+        found = _solved(lines, low, high, n)
+        if found.status is Status.METASTABLE:
+            return unknown._replace(status=found.status, leak=found.leak)
+        if before is not None:
+            change = np.abs(_fundamental(found.mean - before.mean)) / np.abs(_fundamental(found.mean))
+            error = float(max(change, abs(found.noise / before.noise - 1)))
+            found = found._replace(error=error)
+            lasts = error <= RESOLVED and found.leak > max(LEAK, LASTING * before.leak)
+            if error <= TOLERANCE or lasts:
+                return found
+        before = found
+    return found._replace(status=Status.NOT_CONVERGED)
 
 
 def _fundamental(m: Array) -> complex:
     return complex(np.fft.rfft(m)[1])
 
 
-def _box(net: Network, lines: list[Line], inputs: Array, sigma: Array) -> tuple[float, float]:
-    """The narrowest that the laws at the extreme inputs do not leave."""
+def _boxes(net: Network, lines: list[Line], inputs: Array, sigma: Array) -> Iterator[tuple[float, float]]:
+    """From the narrowest that the laws at the extreme inputs do not leave, wider and wider."""
     drives = [line.d for line in lines]
     ends = [int(np.argmin(drives)), int(np.argmax(drives))]
     extents = [extent(lines[k], Problem(net, inputs[k], sigma, np.zeros(1))) for k in ends]
     first = min(low for low, _, _ in extents), max(high for _, high, _ in extents)
     rest = min(rests[0] for _, _, rests in extents), max(rests[1] for _, _, rests in extents)
-    low, high = first
     if not np.isfinite(rest).all():
-        return low, high
-    limits = lines[0].limits
+        yield first
+        return
+    limits = min(line.limits[0] for line in lines), max(line.limits[1] for line in lines)
     for part in FRACTIONS:
         low = max(rest[0] - part * (rest[0] - first[0]), limits[0])
         high = min(rest[1] + part * (first[1] - rest[1]), limits[1])
-        if high > low and all(collocate(lines[k], low, high, LADDER[2]).leak.max() <= LEAK for k in ends):
-            break
-    return low, high
+        last = part == FRACTIONS[-1]  # few nodes may not tell
+        if high > low and (last or all(collocate(lines[k], low, high, LADDER[2]).leak.max() <= LEAK for k in ends)):
+            yield low, high
 
 
 def _solved(lines: list[Line], low: float, high: float, n: int) -> Response:
     y, V = nodes(low, high, n)
-    K, Z, r, rr = _steps(lines, y, np.asarray(np.linalg.inv(V), np.float64), low, high)
+    K, Z, r, rr, out = _steps(lines, y, np.asarray(np.linalg.inv(V), np.float64), low, high)
     P, turn = len(lines), np.exp(-2j * np.pi / len(lines))
     cycle = np.eye(n)
     for step in K:
@@ -121,25 +135,30 @@ def _solved(lines: list[Line], low: float, high: float, n: int) -> Response:
     status = Status.METASTABLE if _slowest(cycle) < HOPS else Status.OK
     if not lines[0].inside:  # the rates are those before the step
         mean = np.roll(mean, -1)
-    return Response(mean, noise / P, np.inf, status)
+    leak = float(np.abs(np.einsum("kn,kn->k", p, out)).max())
+    return Response(mean, noise / P, np.inf, status, leak)
 
 
 def _steps(
     lines: list[Line], y: Array, inverse: Array, low: float, high: float
-) -> tuple[list[Array], list[Array], Array, Array]:
-    """K_k and what it makes of r_k times a function, (n, n) each; E[r_k | y] and E[r_k^2 | y], (P, n)."""
-    n, K, Z, r, rr = len(y), [], [], [], []
+) -> tuple[list[Array], list[Array], Array, Array, Array]:
+    """K_k and what it makes of r_k times a function, (n, n) each; E[r_k | y] and E[r_k^2 | y], (P, n), and the
+    probability to be put on an end of the box that is no bound of the state, (P, n)."""
+    n, K, Z, r, rr, leak = len(y), [], [], [], [], []
     for line in lines:
         move = rule(line, y, low, high, n, line.kinked)
         state = line.state(y, move.xi)
         rate = line.f(state) if line.step.current else np.broadcast_to(state, move.weight.shape)
-        K.append(matrix(move.after, move.weight, low, high, n)[0] @ inverse)
+        E, out = matrix(move.after, move.weight, low, high, n)
+        K.append(E @ inverse)
+        leak.append(out @ [low > line.limits[0], high < line.limits[1]])
         r.append((move.weight * rate).sum(axis=0))
         weighted = matrix(move.after, move.weight * rate, low, high, n)[0]
         weighted[:, 0] = r[-1]  # `matrix` takes its weights to sum to 1
         Z.append(weighted @ inverse)
-        rr.append((move.weight * rate**2).sum(axis=0))
-    return K, Z, np.array(r), np.array(rr)
+        outside = not (line.inside or line.step.current)  # several xi of the rule may stand as one for their mean only
+        rr.append(y**2 + line.tau**2 if outside else (move.weight * rate**2).sum(axis=0))
+    return K, Z, np.array(r), np.array(rr), np.array(leak)
 
 
 def _slowest(cycle: Array) -> float:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis._grouped import smoothed
 from fpanalysis.checks import check_levels, check_rng
-from fpanalysis.denoise import NOTE, DenoiseWarning, denoise, own_noise
+from fpanalysis.denoise import own_noise
+from fpanalysis.lipschitz import LipschitzRNN
 from fpanalysis.moments import LossCurve, loss_curve
+from fpanalysis.moments._sampled import Each
+from fpanalysis.moments.loss import SQUARED, loss_name
 from fpanalysis.network import Network
+from fpanalysis.preference._smoothing import smoothed_by_all, without_noise
 from fpanalysis.preference.transmission import Transmission, measured
 from fpanalysis.preference.verdict import Evidence, Verdict, decide
+from fpanalysis.regularizer.losses import Loss
 from fpanalysis.results import InputError, Provenance, Status
 
 Array = NDArray[np.float64]
@@ -25,6 +29,7 @@ MERGED = (
     "smoothed by all that reaches it, the network has fewer basins than before: that smoothing is made of hops between "
     "basins and is left out; each activation is smoothed by its own noise alone"
 )
+OWN = "'denoised' of the result of fpanalysis.preference is that network; 'fpanalysis denoise' is for CTRNNs"
 RUNS = 2  #: of a network without noise, all alike
 
 
@@ -49,7 +54,7 @@ class Preference:
     evidence: Evidence
     curve: LossCurve
     transmission: Transmission | None
-    denoised: Network | None
+    denoised: Network | LipschitzRNN | None
     notes: tuple[str, ...]
     status: Status
     provenance: Provenance
@@ -60,16 +65,20 @@ class Preference:
         v = self.verdict
         if v is Verdict.UNDECIDED:
             return f"Verdict: {v.value}. {_sentence(self.reason)}"
-        return f"Verdict: {v.value}. {_sentence(v.meaning)} Evidence: {self.reason}. {_sentence(v.advice)}"
+        own = isinstance(self.denoised, LipschitzRNN) and v in (Verdict.ABSORBED, Verdict.DITHER)
+        return (
+            f"Verdict: {v.value}. {_sentence(v.meaning)} Evidence: {self.reason}. {_sentence(OWN if own else v.advice)}"
+        )
 
 
 def preference(
-    net: Network,
+    net: Network | LipschitzRNN,
     batch: Sequence[ArrayLike],
     sigma: ArrayLike | None = None,
     *,
     curve: LossCurve | None = None,
     h0: ArrayLike | None = None,
+    loss: str | Loss | Each | None = None,
     trials: int = 128,
     rng: int | np.random.Generator = 0,
 ) -> Preference:
@@ -82,9 +91,12 @@ def preference(
         None: those of `curve`, else 16 from 0 to 1.5 times the training noise.
     curve : optional
         The loss curve, if it is known already; else it is sampled. `sigma` are then the levels of the transmission.
+    loss : optional
+        Another loss than the squared error, as of :func:`fpanalysis.loss_curve`: "cross-entropy" for classes. A `curve`
+        must be of the same.
     trials, rng
         Runs of each input at every level, and the seed. 0 with a `curve`: nothing is sampled, which cannot tell
-        resonance.
+        resonance, and is for the squared error of a `Network` only.
 
     Returns
     -------
@@ -97,28 +109,54 @@ def preference(
     InputError
         If an argument does not fit, or there is no noise level to choose levels by.
     """
+    task = _Task(net, batch, h0, loss)
     if isinstance(trials, bool) or not isinstance(trials, int | np.integer) or (trials and trials < 4) or trials < 0:
         raise InputError(f"trials must be a whole number >= 4, or 0 to sample nothing; found {trials!r}")
     if curve is None:
         if not trials:
             raise InputError("trials must be given where there is no curve: the loss is sampled")
-        curve = loss_curve(net, batch, sigma, "monte-carlo", h0=h0, trials=int(trials), rng=rng)
+        curve = loss_curve(net, batch, sigma, "monte-carlo", h0=h0, loss=loss, trials=int(trials), rng=rng)
+    elif curve.of != task.of:
+        raise InputError(f"curve must be of the same loss: it is of the {curve.of}, but the loss is {task.of}")
+    if not trials and (task.of != SQUARED or not isinstance(net, Network)):
+        raise InputError(
+            "trials must be >= 4: but for the squared error of a Network the loss is known by sampling only"
+        )
     levels = curve.sigma if sigma is None else check_levels(sigma)
     best = curve.preferred if np.isfinite(curve.preferred) else 0.0
     sampled = None
     if trials:
         levels = np.union1d(levels, [0.0, best])
-        sampled = measured(net, batch, levels, h0, int(trials), _apart(rng))
-    evidence = _of_curve(curve, sampled, best)
-    clean: Network | None = None
+        sampled = task.measured(net, levels, int(trials), _apart(rng))
+    evidence = dataclasses.replace(_of_curve(curve, sampled, best), loss=task.of)
+    clean: Network | LipschitzRNN | None = None
     notes: tuple[str, ...] = ()
     if best > 0 and evidence.fall > 0 and evidence.helps is not False:
-        evidence, clean, notes = _with_denoised(net, batch, h0, evidence, best)
+        evidence, clean, notes = _with_denoised(task, evidence, best)
     verdict, reason = decide(evidence)
     status = next((status for status in curve.status if not status.ok), Status.OK)
     seed = int(rng) if isinstance(rng, int | np.integer) else None
     provenance = Provenance("preference", net.hash, {"trials": int(trials), "curve": curve.method}, seed)
     return Preference(verdict, reason, evidence, curve, sampled, clean, notes, status, provenance)
+
+
+class _Task(NamedTuple):
+    """A network, what it is run on, and by which loss."""
+
+    net: Network | LipschitzRNN
+    batch: Sequence[ArrayLike]
+    h0: ArrayLike | None
+    loss: str | Loss | Each | None
+
+    @property
+    def of(self) -> str:
+        """The name that a curve has for the loss."""
+        return SQUARED if self.loss is None else loss_name(self.loss)
+
+    def measured(
+        self, net: Network | LipschitzRNN, levels: Array, trials: int, rng: np.random.Generator
+    ) -> Transmission:
+        return measured(net, self.batch, levels, self.h0, trials, rng, self.loss)
 
 
 def _apart(rng: int | np.random.Generator) -> np.random.Generator:
@@ -166,28 +204,21 @@ def _of_curve(curve: LossCurve, sampled: Transmission | None, best: float) -> Ev
     )
 
 
-def _with_denoised(
-    net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None, e: Evidence, best: float
-) -> tuple[Evidence, Network, tuple[str, ...]]:
+def _with_denoised(task: _Task, e: Evidence, best: float) -> tuple[Evidence, Network | LipschitzRNN, tuple[str, ...]]:
     """The evidence with what a smoothed network does: each activation smoothed by its own noise, which costs nothing;
     where that does not restore what noise does, by all that `denoise` finds to reach it. The better one counts.
 
     Where the latter merges basins it does not count: its s is then the spread over several basins, so that it stands
     for the very hops that are to be told from smoothing."""
-    level = best * net.noise_profile
-    profile = np.broadcast_to(level, (net.N,))
-    simple = dataclasses.replace(net, activation=smoothed(net.activation, own_noise(net, profile))).with_sigma(0.0)
-    found = _smooth(net, batch, h0, e, simple, "sigma")
+    net, level = task.net, best * task.net.noise_profile
+    simple = without_noise(net, own_noise(net, np.broadcast_to(level, (net.N,))) if isinstance(net, Network) else None)
+    found = _smooth(task, e, simple, "sigma")
     if found.smoothing_does_it:
         return found, simple, ()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DenoiseWarning)
-        full = denoise(net, level)
-    notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, DenoiseWarning))
-    note = full.info[NOTE]
-    if any(after < before for before, after in zip(note["stable_before"], note["stable_after"], strict=True)):
+    full, merges, notes = smoothed_by_all(net, task.batch, task.h0, level)
+    if merges:
         return found, simple, (*notes, MERGED)
-    other = _smooth(net, batch, h0, e, full, "smoothed")
+    other = _smooth(task, e, full, "smoothed")
     return (other, full, notes) if _better(other, found) else (found, simple, notes)
 
 
@@ -198,10 +229,8 @@ def _better(one: Evidence, other: Evidence) -> bool:
     return not one.loss_denoised >= other.loss_denoised
 
 
-def _smooth(
-    net: Network, batch: Sequence[ArrayLike], h0: ArrayLike | None, e: Evidence, clean: Network, by: str
-) -> Evidence:
-    one = measured(clean, batch, np.zeros(1), h0, RUNS, np.random.default_rng(0))
+def _smooth(task: _Task, e: Evidence, clean: Network | LipschitzRNN, by: str) -> Evidence:
+    one = task.measured(clean, np.zeros(1), RUNS, np.random.default_rng(0))
     loss, gain, correlation = (float(part[0]) for part in (one.loss, one.gain, one.correlation))
     return dataclasses.replace(
         e, loss_denoised=loss, denoised_by=by, gain_denoised=gain, correlation_denoised=correlation

@@ -97,7 +97,8 @@ def periodic_response(
         The exact periodic law of one neuron, or runs from h = 0. "auto": the chain for one neuron, else runs; without
         noise always runs.
     trials, periods, settle
-        Of runs: how many, and of how many periods after the first `settle` ones, which do not count.
+        Of runs: how many, and of how many periods after the first `settle` ones, which do not count. What is slower
+        than those, such as rare hops between unlike wells, is not told by the status of runs: raise `settle`.
 
     Raises
     ------

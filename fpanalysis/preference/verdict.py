@@ -51,7 +51,7 @@ class Verdict(Enum):
     )
     NEITHER = (
         "neither",
-        "the network does not depend on noise: it does best with little or none",
+        "the network does not depend on noise: without it the loss is within a twentieth of its least",
         "remove the noise",
     )
     UNDECIDED = ("undecided", "the numbers do not tell", "see the reason")
@@ -88,6 +88,7 @@ class Evidence:
     gain_removed, gain_preferred, gain_denoised : by how much of it the mean output follows the wanted output (see
         :mod:`fpanalysis.preference.transmission`); NaN where that is constant, or nothing was sampled.
     correlation_removed, correlation_preferred, correlation_denoised : of single outputs with the wanted output.
+    loss : which loss it is. Of the cross-entropy, bias2 is the loss of the mean output.
     """
 
     training_sigma: float
@@ -109,6 +110,7 @@ class Evidence:
     correlation_removed: float = np.nan
     correlation_preferred: float = np.nan
     correlation_denoised: float = np.nan
+    loss: str = "squared error"
 
     @property
     def follows(self) -> float:
@@ -118,6 +120,18 @@ class Evidence:
     def fall(self) -> float:
         """Of the loss, from zero noise to the preferred one."""
         return self.loss_removed - self.loss_preferred
+
+    @property
+    def mean_part(self) -> str:
+        """What is left of the loss if all noise is averaged out."""
+        return "bias²" if self.loss == "squared error" else "the loss of the mean output"
+
+    @property
+    def follower(self) -> str:
+        """What the gain is of."""
+        if self.loss == "cross-entropy":
+            return "the probabilities that the mean output stands for follow the classes"
+        return "the mean output follows the wanted one"
 
     @property
     def helps(self) -> bool | None:
@@ -184,7 +198,7 @@ def _of_noise_that_helps(e: Evidence) -> tuple[Verdict, str]:
 
 def _not_by_smoothing(e: Evidence, smooth: str) -> tuple[Verdict, str]:
     gains = (
-        f"the mean output follows the wanted one by {e.gain_preferred:.2g} ± {e.gain_preferred_error:.1g} at that "
+        f"{e.follower} by {e.gain_preferred:.2g} ± {e.gain_preferred_error:.1g} at that "
         f"noise, {e.gain_removed:.2g} without it, {e.gain_denoised:.2g} smoothed"
     )
     if e.carries is None:
@@ -215,12 +229,12 @@ def _uncovered(e: Evidence) -> str:
 
 
 def _needless(e: Evidence) -> str:
-    if e.loss_removed == e.loss_trained:
+    if e.training_sigma and e.loss_removed == e.loss_trained:
         return "noise makes no difference to its loss"
     text = f"without noise the loss is {e.loss_removed:.3g}, its least {e.loss_preferred:.3g}"
     if NEAR * e.training_sigma <= e.preferred_bias2 and e.training_sigma:
         text += (
-            f". Training did absorb the shift of the mean (bias² is least at noise {e.preferred_bias2:.3g}), but the "
-            "variance that noise adds costs more: de-noised ('fpanalysis denoise') it may do better still"
+            f". Training did absorb the shift of the mean ({e.mean_part} is least at noise {e.preferred_bias2:.3g}), "
+            "but the variance that noise adds costs more: de-noised ('fpanalysis denoise') it may do better still"
         )
     return text

@@ -33,6 +33,10 @@ class Loss(ABC):
         """Raise `InputError` where the loss makes no sense of targets and weights (T, B, n_out)."""
         return
 
+    def prediction(self, z: Array) -> Array:
+        """What of z the targets are wanted of, (..., n_out): z itself."""
+        return z
+
     @abstractmethod
     def value(self, z: Array, target: Array, weight: Array) -> Array:
         """(...)."""
@@ -75,6 +79,10 @@ class CrossEntropy(Loss):
             )
         if np.ptp(weight, axis=-1).any():
             raise InputError("mask must be (T, B) with the cross-entropy, to which all outputs belong together")
+
+    def prediction(self, z: Array) -> Array:
+        """The probabilities softmax(z)."""
+        return _softmax(z)
 
     def value(self, z: Array, target: Array, weight: Array) -> Array:
         top = z.max(axis=-1, keepdims=True)

@@ -8,7 +8,7 @@ kink f has:
 
 On [low, high], with y' beyond an end put on it, E[s, k] = E[T_k(y') | y_s] at Chebyshev nodes y_s. The mean over xi is
 a trapezoid sum where the integrand is analytic; else it is Gauss-Legendre between kinks of f and crossings of the
-ends, and one point with its probability where y' does not depend on xi.
+ends, and one point, the mean of xi, with its probability where y' does not depend on xi.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def rule(line: Line, y: Array, low: float, high: float, n: int, split: bool) -> 
     left, right = (line.after(y, edges[:-1] + widths * t) for t in (0.05, 0.95))
     beyond = (np.minimum(left, right) >= high) | (np.maximum(left, right) <= low)
     still = (left == right) | beyond | (widths <= 0)
-    points = [(edges[:-1] + widths / 2, np.where(still, mass, 0.0))]
+    points = [(_center(edges, mass), np.where(still, mass, 0.0))]
     order = np.argsort(still, axis=0, kind="stable")[: max(1, int((~still).sum(axis=0).max()))]
     t, v = gaussian.legendre_rule(_points(line, high - low, n))
     for slot in order:
@@ -134,6 +134,13 @@ def _mass(edges: Array) -> Array:
 
     a, b = edges[:-1], edges[1:]
     return np.where(a + b > 0, ndtr(-a) - ndtr(-b), ndtr(b) - ndtr(a))
+
+
+def _center(edges: Array, mass: Array) -> Array:
+    """E[xi] between successive edges."""
+    density = np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi)
+    mean = (density[:-1] - density[1:]) / np.where(mass > 0, mass, np.inf)
+    return np.asarray(np.clip(mean, edges[:-1], edges[1:]))
 
 
 def _trapezoid(line: Line, width: float, n: int) -> tuple[Array, Array]:
