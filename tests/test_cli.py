@@ -16,8 +16,8 @@ from fpanalysis.cli._report import table
 
 COMMANDS = (
     *("train", "inspect", "fixed-points", "shift", "stationary"),
-    *("bias", "preference", "denoise", "regulator", "doctor", "regularizer"),
-    "robustness",
+    *("bias", "preference", "denoise", "regularizer", "flatness", "stability", "robustness"),
+    *("regulator", "doctor"),
 )
 
 
@@ -49,7 +49,7 @@ def test_help_lists_the_first_session_in_order():
     result = run("--help")
     assert result.exit_code == 0
     listed = result.output[result.output.index("Commands:") :]
-    assert sorted(COMMANDS, key=listed.index) == list(COMMANDS)
+    assert sorted(COMMANDS, key=lambda name: listed.index(f"  {name} ")) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -337,6 +337,27 @@ def test_wrong_usage(model, arguments, status, message, tmp_path, monkeypatch):
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command", [name for name in COMMANDS if name not in ("train", "denoise", "regulator", "doctor")]
+)
+def test_no_model_is_written_over(command, model, tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(model.read_bytes())
+    result = run(command, path, "--json", path)
+    assert result.exit_code == 1
+    assert "it is the model itself" in result.stderr
+    assert path.read_bytes() == model.read_bytes()
+
+
+def test_no_model_of_a_folder_is_written_over(model, tmp_path):
+    path = tmp_path / "seed0.pt"
+    path.write_bytes(model.read_bytes())
+    result = run("preference", tmp_path, "--json", path)
+    assert result.exit_code == 1
+    assert "it is the model itself" in result.stderr
+    assert path.read_bytes() == model.read_bytes()
 
 
 def test_unknown_task_is_named(tmp_path):

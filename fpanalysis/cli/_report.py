@@ -53,10 +53,13 @@ def check_panels(count: int) -> None:
         raise InputError(f"--figure has room for {PANELS} inputs; found {count}: choose some with --input")
 
 
-def check_outputs(json_path: str | None, *paths: str | None, model: str | None = None) -> None:
-    """Refuse output paths that cannot be written, or would overwrite each other or the model, before anything is
-    computed."""
-    taken = {} if model is None else {Path(model).resolve(): "the model itself"}
+def check_outputs(json_path: str | None, *paths: str | None, models: Sequence[str] = ()) -> None:
+    """Refuse output paths that cannot be written, or would overwrite each other or a model that is read (a file, or one
+    of a folder), before anything is computed."""
+    taken: dict[Path, str] = {}
+    for model in map(Path, models):
+        files = model.glob("*.pt") if model.is_dir() else [model]
+        taken |= {file.resolve(): "the model itself" for file in files}
     for path in (None if json_path == "-" else json_path, *paths):
         if path is not None:
             check_writable(path)

@@ -68,7 +68,7 @@ def command(
           55  13.5 %  13.2 %      0.3 %   -0.15  0.17       0.8  -0.00155
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path, model=model)
+    check_outputs(json_path, figure_path, models=[model, *([] if compare is None else [compare])])
     if compare is not None and figure_path is None:
         raise InputError("--compare adds a network to the figure: give --figure FILE as well")
     from fpanalysis.checkpoint import load_ctrnn

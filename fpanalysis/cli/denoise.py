@@ -57,7 +57,7 @@ def command(model: str, output: str, noise: float | None, variant: str, json_pat
       noise removed, 2.95 times below that with noise 0.5.
       wrote clean.pt
     """
-    check_outputs(json_path, output, model=model)
+    check_outputs(json_path, output, models=[model])
     import warnings
 
     from fpanalysis.checkpoint import load_ctrnn, save

@@ -69,7 +69,7 @@ def command(
       Completeness proven: every fixed point is listed, by an exhaustive search ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=[model])
     from fpanalysis.checkpoint import load
     from fpanalysis.fixed_points import find_fixed_points
     from fpanalysis.shift import inputs_of

@@ -91,7 +91,7 @@ def command(
       Curvature with each weight in units of its own size.
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=models)
     if figure_path is not None and len(models) > MODELS:
         raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
     options = {"scale": scale, "smoothed": smoothed, "runs": runs}

@@ -39,7 +39,7 @@ def command(model: str, json_path: str | None) -> None:
         training noise  sigma = 0.5 per step, inside the activation
         ...
     """
-    check_outputs(json_path)
+    check_outputs(json_path, models=[model])
     from fpanalysis.checkpoint import load
 
     net = load(model)

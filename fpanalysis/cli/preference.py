@@ -102,7 +102,7 @@ def command(
       Verdicts, relu in: 8 training noise absorbed. ... slope 1.09 ± 0.07 (it follows).
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=[model])
     swept = Path(model).is_dir() or _holds_lipschitz(model)
     if trials is not None and (0 < trials < 4 or trials < 0):
         raise click.UsageError("--trials must be 0, or at least 4 to tell bias from variance")

@@ -114,7 +114,7 @@ def command(
       against 0.00222); about the smoothed activation it gives 100 % of the loss. ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=models)
     if figure_path is not None and len(models) > ROWS:
         raise InputError(f"--figure has room for {ROWS} models; found {len(models)}")
     judged = [_judged(model, noise, smoothed, steps, seed, figure_path is not None) for model in models]

@@ -90,7 +90,7 @@ def command(
           2  0±0.02  0.0547±0.03  0.00195±0.02  0.0293±0.02  0.0395±0.01
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=models)
     if figure_path is not None and len(models) > MODELS:
         raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
     levels = dict.fromkeys(kinds or KINDS, noise)

@@ -65,7 +65,7 @@ def command(
     check_suffix("--figure", figure_path, FIGURE_TYPES)
     check_suffix("--netcdf", netcdf_path, (".nc",))
     check_suffix("--csv", csv_path, (".csv",))
-    check_outputs(json_path, csv_path, netcdf_path, figure_path)
+    check_outputs(json_path, csv_path, netcdf_path, figure_path, models=[model])
     from fpanalysis.checkpoint import load_ctrnn
     from fpanalysis.shift import shift
 

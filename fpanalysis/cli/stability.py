@@ -131,7 +131,7 @@ def command(
       ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=models)
     if figure_path is not None and len(models) > MODELS:
         raise InputError(f"--figure has room for {MODELS} models; found {len(models)}")
     run = Run(k, steps, start, seed)

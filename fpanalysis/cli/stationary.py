@@ -71,7 +71,7 @@ def command(
       ...
     """
     check_suffix("--figure", figure_path, FIGURE_TYPES)
-    check_outputs(json_path, figure_path)
+    check_outputs(json_path, figure_path, models=[model])
     from fpanalysis.checkpoint import load
     from fpanalysis.shift import inputs_of
 
