@@ -183,8 +183,9 @@ MADE_UP = Evidence(
         (
             {"loss_removed": 0.2, "loss_preferred_error": 0.0, "training_sigma": 0.0},
             Verdict.NEITHER,
-            "without noise the loss is 0.2, its least 0.2",
+            "without noise the loss is 0.2, and noise does not lower it",
         ),
+        ({"loss_removed": 0.205, "loss_preferred_error": 0.001}, Verdict.NEITHER, "loss is 0.205, its least 0.2"),
         ({"covered": False}, Verdict.UNDECIDED, "depends on its training noise, but"),
         ({"loss_preferred": np.nan}, Verdict.UNDECIDED, "not known at every level"),
     ],

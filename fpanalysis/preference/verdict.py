@@ -231,7 +231,8 @@ def _uncovered(e: Evidence) -> str:
 def _needless(e: Evidence) -> str:
     if e.training_sigma and e.loss_removed == e.loss_trained:
         return "noise makes no difference to its loss"
-    text = f"without noise the loss is {e.loss_removed:.3g}, its least {e.loss_preferred:.3g}"
+    least = f"its least {e.loss_preferred:.3g}" if e.fall > 0 else "and noise does not lower it"
+    text = f"without noise the loss is {e.loss_removed:.3g}, {least}"
     if NEAR * e.training_sigma <= e.preferred_bias2 and e.training_sigma:
         text += (
             f". Training did absorb the shift of the mean ({e.mean_part} is least at noise {e.preferred_bias2:.3g}), "
