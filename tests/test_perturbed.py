@@ -248,5 +248,7 @@ def test_all_of_it_at_once():
     assert np.array_equal(whole.margins.found, fpa.margins(net, batch, rng=2).found)
     assert whole.status.ok
     assert fpa.robustness(MIRROR, trials(), {}).status.ok  # no classes, no failure
+    with pytest.raises(fpa.InputError, match="levels must give those of each kind"):
+        fpa.robustness(MIRROR, trials(), (0, 0.3))
     with pytest.raises(fpa.InputError, match="rng must be a seed"):
         fpa.robustness(net, batch, rng=np.random.default_rng(0))

@@ -60,6 +60,10 @@ def robustness(
     if not isinstance(rng, int | np.integer) or isinstance(rng, bool) or rng < 0:
         raise InputError(f"rng must be a seed >= 0, that every kind of perturbation starts from; found {rng!r}")
     asked = dict.fromkeys(KINDS) if levels is None else levels
+    if not isinstance(asked, Mapping):
+        raise InputError(
+            f'levels must give those of each kind of perturbation, such as {{"white": (0, 0.3)}}; found {levels!r:.60}'
+        )
     own = margins(net, batch, h0=h0, starts=starts, proven=proven, rng=rng)
     settings: dict[str, Any] = {"draws": draws, "sigma": sigma, "score": score, "loss": loss, "sampled": sampled}
     return Robustness(
