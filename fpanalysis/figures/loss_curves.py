@@ -64,9 +64,10 @@ def _mark_levels(curve: LossCurve, ax: Axes) -> None:
     if curve.training_sigma > 0:
         ax.axvline(curve.training_sigma, color="0.6", lw=1, ls=":", zorder=0)
         where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        left = curve.training_sigma >= curve.fine.sigma[-1]  # at the edge there is no room to the right
         ax.annotate(
-            "training noise", (curve.training_sigma, 0.97), xytext=(4, 0), va="top", rotation=90, color="0.4",
-            fontsize="x-small", **where,
+            "training noise", (curve.training_sigma, 0.97), xytext=(-4 if left else 4, 0), va="top", rotation=90,
+            ha="right" if left else "left", color="0.4", fontsize="x-small", **where,
         )  # fmt: skip
     if np.isfinite(curve.preferred):
         loss = float(np.interp(curve.preferred, curve.fine.sigma, curve.fine.loss))
