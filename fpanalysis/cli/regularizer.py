@@ -96,8 +96,9 @@ def command(
     The loss is that of its task, the squared error if it has none. P says what the shift of the mean costs (negative:
     noise brings the output closer to its target), Q what the variance costs; 'share' is what they predict of the loss
     at the training noise, or at --noise. That one is the closure's, or sampled where inputs change in time. With noise
-    inside the activation there is a second line: the expansion about the activation smoothed by that noise (f~), which
-    holds the noise's own shift to all orders. Networks with kinks have only that line.
+    inside the activation there is a second line: the expansion about the activation smoothed by that noise (f~), whose
+    l holds the noise's own shift to all orders; 'share' does not count that part of P again. Networks with kinks have
+    only that line.
 
     \b
     Example:

@@ -40,7 +40,8 @@ def plot_regularizer(
         values = found.predict(levels, absorbed)
         about = f"about f smoothed by {smoothed:.3g}" if smoothed else "about no noise"
         shown, color = np.where(values > 0, values, np.nan), THIRD if smoothed else SECOND
-        ax.plot(levels, shown, "--", color=color, lw=1.8, label=f"l + σ²/2 (P + Q), {about}")
+        what = "second order" if absorbed else "l + σ²/2 (P + Q)"  # f holds a part of P already
+        ax.plot(levels, shown, "--", color=color, lw=1.8, label=f"{what}, {about}")
         if absorbed:  # where this expansion is meant to hold
             ax.plot(sigma, float(found.predict(sigma, absorbed)), "o", color=color, mec="white", ms=8, zorder=5)
     ax.axvline(sigma, color="0.6", lw=1, ls=":", zorder=0)
