@@ -82,3 +82,9 @@ def number_or_vector(name: str, value: ArrayLike, N: int) -> float | Array:
     if array.shape != (N,):
         raise InputError(f"{name} must be one number or one per neuron, ({N},); found shape {array.shape}")
     return array
+
+
+def brief(value: ArrayLike) -> str:
+    """A number, or the range of several, as messages have it."""
+    low, high = np.min(value), np.max(value)
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
-from fpanalysis.checks import LARGEST, check_sigma, number_or_vector, of_shape
+from fpanalysis.checks import LARGEST, brief, check_sigma, number_or_vector, of_shape
 from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
@@ -144,7 +144,7 @@ class LipschitzRNN(System):
     def __repr__(self) -> str:
         return (
             f"LipschitzRNN(N={self.N}, n_in={self.n_in}, n_out={self.n_out}, activation={self.activation.name!r}, "
-            f"step={np.max(self.gamma):g}, sigma={np.max(self.sigma):g}, multiplicative={self.multiplicative:g}, "
+            f"step={brief(self.gamma)}, sigma={brief(self.sigma)}, multiplicative={self.multiplicative:g}, "
             f"noise {self.noise})"
         )
 

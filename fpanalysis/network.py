@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fpanalysis.activations import Activation, get_activation
-from fpanalysis.checks import check_sigma, number_or_vector, of_shape, real_array
+from fpanalysis.checks import brief, check_sigma, number_or_vector, of_shape, real_array
 from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
@@ -128,7 +128,7 @@ class Network(System):
         checked["gamma"] = number_or_vector("gamma", self.gamma, N)
         checked["sigma"] = check_sigma(self.sigma, N)
         if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
-            raise InputError(f"gamma must lie in (0, 1]; found {_brief(checked['gamma'])}")
+            raise InputError(f"gamma must lie in (0, 1]; found {brief(checked['gamma'])}")
         if self.conditions is not None:
             checked["conditions"] = of_shape("conditions", self.conditions, (None, n_in))
             if not len(checked["conditions"]):
@@ -159,7 +159,7 @@ class Network(System):
         noise = f"noise {self.placement}" if self.form == "rate" else "noise on the current"
         return (
             f"Network(N={self.N}, n_in={self.n_in}, n_out={self.n_out}, activation={self.activation.name!r}, "
-            f"form={self.form!r}, {noise}, gamma={_brief(self.gamma)}, sigma={_brief(self.sigma)})"
+            f"form={self.form!r}, {noise}, gamma={brief(self.gamma)}, sigma={brief(self.sigma)})"
         )
 
     @property
@@ -391,8 +391,3 @@ class Network(System):
         """z = W_out h + b_out (rate form) or W_out f(h) + b_out (current form): (..., n_out)."""
         h = self.check_state(h)
         return self.readout(h if self.form == "rate" else self.activation.f(h))
-
-
-def _brief(value: float | Array) -> str:
-    low, high = np.min(value), np.max(value)
-    return f"{low:g}" if low == high else f"{low:g}..{high:g}"

@@ -20,6 +20,11 @@ def differences(f, x, step=1e-6):
     return np.stack([(f(x + step * e) - f(x - step * e)) / (2 * step) for e in np.eye(len(x))], axis=-1)
 
 
+def test_repr_has_the_range_of_steps_and_noise():
+    shown = repr(network(3, gamma=[0.1, 0.2, 0.6], sigma=[0.0, 0.1, 0.3]))
+    assert "step=0.1..0.6, sigma=0..0.3, multiplicative=" in shown
+
+
 def test_step_is_the_equation():
     net, h, u = network(gamma=0.2), np.array([0.3, -1, 0.5, 2]), np.array([1.0, -0.5])
     wanted = h + 0.2 * (net.A @ h + np.tanh(net.W @ h + net.W_in @ u + net.b))
