@@ -58,6 +58,13 @@ def test_one_dimension_with_noise_on_the_increment():
     assert abs(found.top - wanted) < found.error * 5 / 1.96
 
 
+def test_noise_on_the_increment_is_the_networks_own_unless_there_is_none():
+    net = fpa.LipschitzRNN(A=[[-1.0]], W=[[0.0]], sigma=0.1, multiplicative=0.8)
+    for sigma, own in ((None, 0.8), (0.2, 0.8), (0, 0.0)):
+        assert fpa.trial_exponents(net, np.zeros((3, 2, 0)), sigma).provenance.settings["multiplicative"] == own
+        assert fpa.lyapunov(net, sigma=sigma, steps=400).multiplicative == own
+
+
 def test_long_trials_tend_to_the_lyapunov_exponent():
     net = tanh_network(gamma=0.5, sigma=0.3)
     u = np.array([0.5, -0.2])

@@ -63,8 +63,7 @@ def trial_exponents(
     ----------
     inputs : (T, B, n_in), as ``Task.batch`` gives them.
     sigma : noise level, one number or (N,); None: `net.sigma`; 0: without noise.
-    multiplicative : noise on the increment, as of `lyapunov`. None: that of a LipschitzRNN with its training noise
-        (`sigma` None), else none.
+    multiplicative : noise on the increment, as of `lyapunov`. None: that of the network, none where `sigma` is 0.
     h0 : (B, N), optional
         States that the trials start from; zero if left out.
 
@@ -79,7 +78,7 @@ def trial_exponents(
         raise InputError(f"inputs must hold at least one step and one trial; found shape {inputs.shape}")
     start = np.zeros((B, net.N)) if h0 is None else of_shape("h0", h0, (B, net.N))
     level = np.asarray(net.sigma if sigma is None else net.check_noise(sigma), float)
-    own = net.multiplicative if sigma is None and isinstance(net, LipschitzRNN) else 0.0
+    own = net.multiplicative if sigma is None or level.any() else 0.0
     mu = own if multiplicative is None else float(of_shape("multiplicative", multiplicative, ()))
     if mu < 0:
         raise InputError(f"multiplicative must be >= 0; found {mu:g}")
