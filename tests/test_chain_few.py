@@ -6,10 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 from problems import TWO_NEURONS
+from scipy.sparse.linalg import ArpackError
 from scipy.stats import norm
 
 import fpanalysis as fpa
 from fpanalysis.stationary._basins import basin_of
+from fpanalysis.stationary._collocation import _leading
 
 PAIR = fpa.Network(W=[[0.5, -0.9], [0.6, 0.3]], b=[0.3, -0.2], gamma=0.5, activation="tanh", sigma=0.4)
 FORMS = {
@@ -145,3 +147,17 @@ def test_growing_networks_are_refused(b):
 def test_slow_steps_are_not_taken_for_growth():
     net = dataclasses.replace(PAIR, activation="relu", gamma=0.005)
     assert fpa.stationary(net, method="chain").status is not fpa.Status.DIVERGED
+
+
+def test_eigenvalues_are_found_where_arpack_gives_up(monkeypatch):
+    """As it does now and then where few eigenvalues are not zero: its new start is random."""
+    K = np.random.default_rng(0).random((101, 2)) @ np.random.default_rng(1).random((2, 101))
+    K /= K.sum(axis=1, keepdims=True)
+    wanted = sorted(np.abs(np.linalg.eigvals(K)))[-2:]
+
+    def gives_up(*_, **__):
+        raise ArpackError(3)
+
+    monkeypatch.setattr("scipy.sparse.linalg.eigs", gives_up)
+    np.testing.assert_allclose(sorted(np.abs(_leading(K)))[-2:], wanted, rtol=1e-10)
+    assert abs(wanted[-1] - 1) < 1e-12

@@ -97,11 +97,11 @@ def _leading(K: Array) -> NDArray[np.complex128]:
     """The eigenvalues of largest modulus; of a large matrix six (most are tiny, and finding all is very slow)."""
     if len(K) <= 100:
         return np.asarray(np.linalg.eigvals(K), np.complex128)
-    from scipy.sparse.linalg import ArpackNoConvergence, eigs
+    from scipy.sparse.linalg import ArpackError, eigs
 
     try:
         return np.asarray(eigs(K, k=6, v0=np.ones(len(K)) / len(K), return_eigenvectors=False, tol=1e-10))
-    except ArpackNoConvergence:
+    except ArpackError:  # no convergence, or a Krylov space that is exhausted, as where few eigenvalues are not zero
         return np.asarray(np.linalg.eigvals(K), np.complex128)
 
 
