@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.activations import Activation, get_activation
-from fpanalysis.checks import LARGEST, brief, check_sigma, number_or_vector, of_shape
+from fpanalysis._parts import checked_parts, checked_weights
+from fpanalysis.activations import Activation
+from fpanalysis.checks import LARGEST, brief, of_shape
 from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
@@ -110,34 +111,14 @@ class LipschitzRNN(System):
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        W = of_shape("W", self.W, (None, None))
+        W = checked_weights(self.W)
         N = len(W)
-        if not N or W.shape != (N, N):
-            raise InputError(f"W must be square, (N, N); found shape {W.shape}")
-        checked: dict[str, Any] = {"A": of_shape("A", self.A, (N, N)), "W": W}
-        checked["b"] = of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
-        W_in = None if self.W_in is None else of_shape("W_in", self.W_in, (N, None))
-        W_out = None if self.W_out is None else of_shape("W_out", self.W_out, (None, N))
-        n_in, n_out = (0 if W_in is None else W_in.shape[1]), (N if W_out is None else len(W_out))
-        if not n_out:
-            raise InputError("W_out must have at least one output; found none: leave it out to read every neuron")
-        checked |= {"W_in": W_in, "W_out": W_out}
-        checked["b_out"] = None if self.b_out is None else of_shape("b_out", self.b_out, (n_out,))
-        checked["gamma"] = number_or_vector("gamma", self.gamma, N)
-        if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
-            raise InputError(f"gamma, the step, must lie in (0, 1]; found {one_line(str(self.gamma))}")
-        checked["sigma"] = check_sigma(self.sigma, N)
+        checked = {"A": of_shape("A", self.A, (N, N)), "W": W} | checked_parts(self, N)
         checked["multiplicative"] = float(of_shape("multiplicative", self.multiplicative, ()))
         if not 0 <= checked["multiplicative"] <= LARGEST:
             raise InputError(f"multiplicative must be a number from 0 to {LARGEST:g}; found {self.multiplicative:g}")
         if not isinstance(self.noise, str) or self.noise not in NOISES:
             raise InputError(f"noise must be 'independent' or 'joint'; found {one_line(repr(self.noise))}")
-        checked |= _conditions(self.conditions, self.targets, n_in, n_out)
-        checked["activation"] = get_activation(self.activation)
-        checked["activation"].check_size(N)
-        if not isinstance(self.info, Mapping):
-            raise InputError(f"info must be a mapping of names to plain values; found {type(self.info).__name__}")
-        checked["info"] = dict(self.info)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -312,16 +293,3 @@ class LipschitzRNN(System):
         if len(M) != M.shape[1]:
             raise InputError(f"M must be square, (N, N); found shape {M.shape}")
         return M + (1 - 2 * skew) * M.T - shrink * np.eye(len(M))
-
-
-def _conditions(conditions: Any, targets: Any, n_in: int, n_out: int) -> dict[str, Array | None]:
-    if conditions is None:
-        if targets is not None:
-            raise InputError("targets were given without conditions: give the inputs they belong to")
-        return {}
-    conditions = of_shape("conditions", conditions, (None, n_in))
-    if not len(conditions):
-        raise InputError("conditions must hold at least one input; found none: leave them out")
-    if targets is None:
-        return {"conditions": conditions}
-    return {"conditions": conditions, "targets": of_shape("targets", targets, (len(conditions), n_out))}

@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fpanalysis.activations import Activation, get_activation
-from fpanalysis.checks import brief, check_sigma, number_or_vector, of_shape, real_array
+from fpanalysis._parts import checked_parts, checked_weights
+from fpanalysis.activations import Activation
+from fpanalysis.checks import brief, check_sigma
 from fpanalysis.noise import NOISE_NOTE, Noise
 from fpanalysis.results import InputError, one_line
 from fpanalysis.system import System
@@ -111,32 +112,9 @@ class Network(System):
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        W = real_array("W", self.W)
-        if W.ndim != 2 or W.shape[0] != W.shape[1] or not W.size:
-            raise InputError(f"W must be square, (N, N); found shape {W.shape}")
+        W = checked_weights(self.W)
         N = len(W)
-        checked: dict[str, Any] = {"W": W}
-        checked["b"] = of_shape("b", self.b if self.b is not None else np.zeros(N), (N,))
-        W_in = None if self.W_in is None else of_shape("W_in", self.W_in, (N, None))
-        W_out = None if self.W_out is None else of_shape("W_out", self.W_out, (None, N))
-        n_in = 0 if W_in is None else W_in.shape[1]
-        n_out = N if W_out is None else len(W_out)
-        checked |= {"W_in": W_in, "W_out": W_out}
-        if not n_out:
-            raise InputError("W_out must have at least one output; found none: leave it out to read every neuron")
-        checked["b_out"] = None if self.b_out is None else of_shape("b_out", self.b_out, (n_out,))
-        checked["gamma"] = number_or_vector("gamma", self.gamma, N)
-        checked["sigma"] = check_sigma(self.sigma, N)
-        if np.any(np.asarray(checked["gamma"]) <= 0) or np.any(np.asarray(checked["gamma"]) > 1):
-            raise InputError(f"gamma must lie in (0, 1]; found {brief(checked['gamma'])}")
-        if self.conditions is not None:
-            checked["conditions"] = of_shape("conditions", self.conditions, (None, n_in))
-            if not len(checked["conditions"]):
-                raise InputError("conditions must hold at least one input; found none: leave them out")
-        if self.targets is not None:
-            if self.conditions is None:
-                raise InputError("targets were given without conditions: give the inputs they belong to")
-            checked["targets"] = of_shape("targets", self.targets, (len(checked["conditions"]), n_out))
+        checked = {"W": W} | checked_parts(self, N)
         if not isinstance(self.placement, str) or self.placement not in PLACEMENTS:
             raise InputError(f"placement must be 'in' or 'out'; found {one_line(repr(self.placement))}")
         if not isinstance(self.form, str) or self.form not in FORMS:
@@ -145,11 +123,6 @@ class Network(System):
             raise InputError(
                 "placement 'out' has no meaning with form 'current', whose noise is on the current: leave it 'in'"
             )
-        checked["activation"] = get_activation(self.activation)
-        checked["activation"].check_size(N)
-        if not isinstance(self.info, Mapping):
-            raise InputError(f"info must be a mapping of names to plain values; found {type(self.info).__name__}")
-        checked["info"] = dict(self.info)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if self.moved and np.ndim(self.sigma) == 0:

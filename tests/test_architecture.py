@@ -144,7 +144,8 @@ def test_tasks_need_no_models():
 @pytest.mark.parametrize(
     ("module", "allowed"),
     [
-        ("network", ("activations", "checks", "noise", "results", "system")),
+        ("network", ("_parts", "activations", "checks", "noise", "results", "system")),
+        ("_parts", ("activations", "checks", "results")),
         ("noise", ("checks", "results")),
         ("system", ("checks", "results")),
         ("checks", ("results",)),
@@ -155,7 +156,7 @@ def test_tasks_need_no_models():
         ("_activation", ("gaussian", "results")),
         ("gaussian", ()),
         ("checkpoint", ("activations", "lipschitz", "network", "results")),
-        ("lipschitz", ("activations", "checks", "noise", "results", "system")),
+        ("lipschitz", ("_parts", "activations", "checks", "noise", "results", "system")),
         ("results", ()),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_form_of_a_matrix_that_is_not_square_is_refused():
     ("wrong", "message"),
     [
         ({"A": np.eye(3)}, r"A must have shape \(2, 2\)"),
-        ({"gamma": 1.5}, "gamma, the step, must lie"),
+        ({"gamma": 1.5}, r"gamma must lie in \(0, 1\]; found 1.5"),
         ({"multiplicative": -1}, "multiplicative must be a number from 0"),
         ({"noise": "both"}, "noise must be 'independent' or 'joint'"),
         ({"W": np.ones((2, 3))}, "W must be square"),
